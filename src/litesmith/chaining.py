@@ -1,0 +1,85 @@
+"""Hanging the parametrizations of techniques onto the kernels of a model."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from litesmith.parametrize import (
+    Kernel,
+    Parametrization,
+    attach,
+    count_calls,
+    find_kernels,
+    holder_of,
+    is_parametrized,
+)
+from litesmith.technique import Plan, Technique
+
+Step = Parametrization | tuple[Technique, Plan]
+
+
+def earlier_chains(model: keras.Model) -> dict[int, list[Any]]:
+    """The parametrizations a prepared model has already, by the kernel's place.
+
+    Args:
+        model: any model; one that was not prepared has none.
+    """
+    chains: dict[int, list[Any]] = {}
+    for place, kernel in enumerate(find_kernels(model)):
+        if is_parametrized(kernel.layer):
+            for target, chain in holder_of(kernel.layer).chains():
+                if target["index"] == kernel.index:
+                    chains[place] = list(chain)
+    return chains
+
+
+def attach_chains(model: keras.Model, chains: dict[int, list[Step]]) -> None:
+    """Parametrize kernels of a model in place, and start what is new from the weights.
+
+    Args:
+        model: a plain copy of the model to prepare.
+        chains: for each kernel, by its place in `find_kernels(model)`, what its weight passes
+            through: parametrizations taken over from an earlier preparation, or a technique and
+            its plan.
+    """
+    by_layer: dict[int, list[tuple[Kernel, list[Parametrization]]]] = {}
+    starting = []
+    for place, kernel in enumerate(find_kernels(model)):
+        if place not in chains:
+            continue
+        links = []
+        for number, step in enumerate(chains[place]):
+            if isinstance(step, Parametrization):
+                link = _recreated(step)
+            else:
+                technique, plan = step
+                name = f"{kernel.suffix.replace('/', '_')}_{number}_{technique.name}"
+                link = technique.parametrization(
+                    dataclasses.replace(plan, kernel=kernel), name, calls_per_step=1
+                )
+                starting.append(link)
+            links.append(link)
+        by_layer.setdefault(id(kernel.layer), []).append((kernel, links))
+    for found in by_layer.values():
+        attach(found[0][0].layer, [(kernel.index, kernel.suffix, links) for kernel, links in found])
+        for kernel, links in found:
+            weight = kernel.variable.value
+            for link in links:
+                if link in starting:
+                    link.start(keras.ops.convert_to_numpy(weight))
+                weight = link.transform(keras.ops.copy(weight), training=False)
+    if by_layer:
+        count_calls(model)
+
+
+def _recreated(link: Parametrization) -> Parametrization:
+    """The same parametrization with the same state, in variables of its own."""
+    new = type(link).from_config(link.get_config())
+    new.build()
+    new.built = True
+    for source, target in zip(link.variables, new.variables, strict=True):
+        target.assign(keras.ops.copy(source.value))
+    return new

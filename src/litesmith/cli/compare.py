@@ -1,0 +1,116 @@
+"""`litesmith compare`: models side by side, on the same data and machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from litesmith.cli.common import (
+    Data,
+    Debug,
+    ImageSize,
+    Json,
+    Metrics,
+    Split,
+    complain,
+    split_of,
+    stdout_console,
+    working,
+    write_json,
+)
+from litesmith.errors import InputError
+
+_REPORTS = (".html", ".md", ".json")
+
+
+def compare(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="The first one is the baseline.")
+    ],
+    data: Data,
+    metric: Metrics = None,
+    split: Split = "test",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="A report: .html, .md or .json."),
+    ] = None,
+    max_drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--max-drop",
+            metavar="METRIC=DROP",
+            help="Exit with 1 where a model loses more than this against the first.",
+        ),
+    ] = None,
+    image_size: ImageSize = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Evaluate and measure several models and compare them."""
+    from litesmith import comparison, evaluation
+    from litesmith.benchmarking import benchmark
+
+    drops = dict(_parse_drop(text) for text in max_drop or [])
+    if output is not None and output.suffix not in _REPORTS:
+        raise InputError(
+            "-o", expected=f"a path that ends in {', '.join(_REPORTS)}", received=str(output)
+        )
+    metrics = [*(metric or ["accuracy"])]
+    metrics += [name for name in drops if name not in metrics]
+    with working(f"loading {data}"):
+        samples = split_of(data, split, image_size)
+    results, names = [], _names(models)
+    for name, model in zip(names, models, strict=True):
+        with working(f"evaluating and measuring {model}"):
+            evaluated = evaluation.evaluate(model, samples, metrics)
+            measured = benchmark(model)
+        results.append((name, evaluated, measured))
+    compared = comparison.compare(
+        [part for _, *parts in results for part in parts],
+        names=[name for name, *parts in results for _ in parts],
+        max_drop=drops or None,
+    )
+    if output is not None:
+        compared.save(output)
+    if as_json:
+        write_json(compared.to_dict())
+    else:
+        console = stdout_console()
+        for sentence in compared.verdict:
+            console.print(sentence, markup=False, highlight=False)
+        console.print(compared.table())
+        if output is not None:
+            console.print(f"report: {output}", markup=False, highlight=False)
+    for missed in compared.missed:
+        complain(f"missed: {missed}")
+    return 1 if compared.missed else 0
+
+
+def _parse_drop(text: str) -> tuple[str, float]:
+    """`accuracy=0.01` as a metric and how much of it may be lost."""
+    name, equals, value = text.partition("=")
+    try:
+        drop = float(value)
+    except ValueError:
+        drop = -1.0
+    if not (name and equals and 0 <= drop < float("inf")):
+        raise InputError(
+            "--max-drop", expected="METRIC=DROP, as in accuracy=0.01", received=repr(text)
+        )
+    return name, drop
+
+
+def _names(models: list[str]) -> list[str]:
+    """The files' names without folders and endings, as far as that tells them apart.
+
+    Only the first may be called `baseline`: a comparison takes the one of that name for it.
+    """
+    for name in (lambda path: path.stem, lambda path: path.name, str, os.path.abspath):
+        names = [name(Path(model)) for model in models]
+        if len(set(names)) == len(names) and "baseline" not in names[1:]:
+            return names
+    twice = next(model for model, name in zip(models, names, strict=True) if names.count(name) > 1)
+    raise InputError("models", expected="different models", received=f"{twice} twice")

@@ -1,0 +1,142 @@
+"""`litesmith inspect`: a model's layers and sizes, and what could be done to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from litesmith.cli.common import Debug, Json, kilobytes, stdout_console, working, write_json
+from litesmith.errors import ModelError
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A .keras, .h5 or .tflite file.")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> int:
+    """Show a model's layers and sizes, and what each technique could do to each kernel."""
+    from litesmith.cli import describe
+
+    path = Path(model)
+    if path.is_dir():
+        raise ModelError(
+            "inspect",
+            expected="a .keras, .h5 or .tflite file",
+            received=f"the folder {model}",
+            fix="export it to a .tflite first",
+        )
+    if path.suffix == ".tflite":
+        with working(f"reading {model}"):
+            found = describe.tflite(model)
+    else:
+        with working(f"loading {model}"):
+            found = describe.keras_model(model)
+    if as_json:
+        write_json(found)
+    elif found["kind"] == "keras":
+        _show_keras(found)
+    else:
+        _show_tflite(found)
+    return 0
+
+
+def _show_keras(found: dict[str, Any]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    columns: list[str] = []
+    for layer in found["layers"]:
+        for kernel in layer["kernels"]:
+            columns += [name for name in kernel["techniques"] if name not in columns]
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("layer", overflow="fold")
+    table.add_column("type")
+    for heading in ("output", "weights", "kB", "share"):
+        table.add_column(heading, justify="right")
+    for name in columns:
+        table.add_column(name)
+    reasons: list[str] = []
+    for layer in found["layers"]:
+        cells = [_cell(layer, name, reasons) for name in columns]
+        table.add_row(
+            layer["path"],
+            layer["type"],
+            _shape(layer["output_shape"]),
+            f"{layer['parameters']:,}",
+            f"{layer['bytes'] / 1000:,.1f}",
+            f"{layer['share']:.1%}",
+            *cells,
+        )
+    console = stdout_console()
+    console.print(table)
+    for number, reason in enumerate(reasons, 1):
+        console.print(f"[{number}] {reason}", markup=False, highlight=False)
+    file = f", file {kilobytes(found['file_bytes'])}" if found["file_bytes"] else ""
+    console.print(
+        f"{found['name']}: {found['parameters']:,} weights, "
+        f"{kilobytes(found['weight_bytes'])}{file}",
+        markup=False,
+        highlight=False,
+    )
+
+
+def _cell(layer: dict[str, Any], technique: str, reasons: list[str]) -> str:
+    """What a technique can do to a layer's kernels; reasons become numbered notes."""
+    cells: list[str] = []
+    for kernel in layer["kernels"]:
+        verdict = kernel["techniques"].get(technique)
+        if verdict is None:
+            continue
+        text = verdict["can"]
+        if verdict["reason"]:
+            if verdict["reason"] not in reasons:
+                reasons.append(verdict["reason"])
+            text += f" ({reasons.index(verdict['reason']) + 1})"
+        if text not in cells:
+            cells.append(text)
+    return ", ".join(cells) or "–"
+
+
+def _show_tflite(found: dict[str, Any]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("tensor", overflow="fold")
+    table.add_column("type")
+    for heading in ("shape", "kB", "share", "zeros", "distinct"):
+        table.add_column(heading, justify="right")
+    for tensor in found["tensors"]:
+        zeros = tensor["zeros"]
+        table.add_row(
+            tensor["name"],
+            tensor["dtype"] + (" (sparse)" if tensor["sparse"] else ""),
+            _shape(tensor["shape"]),
+            f"{tensor['bytes'] / 1000:,.1f}",
+            f"{tensor['share']:.1%}",
+            "–" if zeros is None else f"{zeros / max(1, tensor['parameters']):.1%}",
+            "–" if tensor["unique"] is None else f"{tensor['unique']:,}",
+        )
+    console = stdout_console()
+    console.print(table)
+    operators = ", ".join(f"{count} {name}" for name, count in found["operators"].items())
+    console.print(f"operators: {operators}", markup=False, highlight=False)
+    for kind in ("inputs", "outputs"):
+        ports = ", ".join(f"{p['dtype']} {_shape(p['shape'])}" for p in found[kind])
+        console.print(f"{kind}: {ports}", markup=False, highlight=False)
+    console.print(
+        f"{found['parameters']:,} weights, {kilobytes(found['weight_bytes'])} "
+        f"of {kilobytes(found['file_bytes'])}",
+        markup=False,
+        highlight=False,
+    )
+
+
+def _shape(shape: Any) -> str:
+    if not shape:
+        return "–"
+    if isinstance(shape[0], list):
+        return " ".join(map(_shape, shape))
+    return "×".join("?" if length in (None, -1) else str(length) for length in shape)

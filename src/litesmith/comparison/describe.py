@@ -1,0 +1,124 @@
+"""Words for what is not a figure: recipes, machines, data, layers; shared by html and markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from litesmith.comparison import figures
+from litesmith.comparison.results import Layer, VariantResult
+
+if TYPE_CHECKING:
+    from litesmith.comparison.comparison import Comparison
+
+
+def title(comparison: Comparison) -> str:
+    """The report's heading: the model, and the data where they are known."""
+    study = comparison.study
+    if study is None:
+        return f"{len(comparison.variants)} variants compared"
+    model = study.model.get("source") or study.model.get("name")
+    data = study.data.get("name") or study.data.get("source")
+    return " on ".join(str(part) for part in (model, data) if part) or "Study"
+
+
+def recipe(variant: VariantResult) -> str:
+    """What was done, in a few words: `prune sparsity=0.8 · int8`."""
+    steps = []
+    for technique in variant.recipe:
+        fields = {key: value for key, value in technique.items() if value is not None}
+        name = str(fields.pop("technique", "?"))
+        steps.append(" ".join([name, *(f"{key}={_short(value)}" for key, value in fields.items())]))
+    if variant.quantize:
+        steps.append(variant.quantize)
+    return " · ".join(steps)
+
+
+def facts(comparison: Comparison) -> list[tuple[str, str]]:
+    """Machine, versions, data and model as (name, value) lines; empty without a study."""
+    study = comparison.study
+    if study is None:
+        machine = getattr(comparison.baseline, "machine", None)
+        return _flat("machine", machine) if isinstance(machine, dict) else []
+    lines = []
+    for name in ("litesmith", "keras", "backend"):
+        value = getattr(study, name)
+        if value:
+            lines.append((name, str(value)))
+    for name in ("machine", "model", "data"):
+        lines += _flat(name, getattr(study, name))
+    known = {"machine", "model", "data", "variants", "schema", "command"}
+    for name, value in (study.model_extra or {}).items():
+        if name not in known and isinstance(value, str | int | float):
+            lines.append((name, _value(name, value)))
+    seconds = sum(sum(variant.seconds.values()) for variant in comparison.variants)
+    if seconds:
+        lines.append(("time", f"{seconds:.0f} s for {len(comparison.variants)} variants"))
+    return lines
+
+
+def command(comparison: Comparison) -> str:
+    """The command line that makes this report again, or ""."""
+    extra = comparison.study.model_extra if comparison.study else None
+    given = (extra or {}).get("command", "")
+    return " ".join(map(str, given)) if isinstance(given, list | tuple) else str(given)
+
+
+def notes(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """Notes by variant (what was skipped and why, operators left float), the data's first."""
+    found = []
+    if comparison.study is not None:
+        data = comparison.study.data.get("notes")
+        if isinstance(data, list) and data:
+            found.append(("data", [str(note) for note in data]))
+    return found + [(one.name, one.notes) for one in comparison.variants if one.notes]
+
+
+def layer_sparsity(layer: Layer) -> float | None:
+    """Share of zeros among a layer's weights."""
+    return layer.zeros / layer.size if layer.size else None
+
+
+def layer_rows(variant: VariantResult) -> list[tuple[str, ...]]:
+    """A variant's layers as text: kernel, type, weights, zeros, values, bytes."""
+    return [
+        (
+            layer.variable or layer.layer or layer.tensor,
+            layer.dtype,
+            f"{layer.size:,}",
+            figures.share(layer_sparsity(layer)),
+            f"{layer.unique:,}",
+            figures.size(layer.bytes),
+        )
+        for layer in variant.layers
+    ]
+
+
+def _flat(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:
+    lines = []
+    for key, value in values.items():
+        if value is None or value == [] or value == {} or key in ("notes", "class_names"):
+            continue
+        if isinstance(value, dict):
+            text = ", ".join(f"{name} {_value(name, item)}" for name, item in value.items())
+        else:
+            text = _value(key, value)
+        lines.append((f"{prefix}: {key.replace('_', ' ')}", text))
+    return lines
+
+
+def _value(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and ("memory" in name or "bytes" in name) and value > 1_000_000:
+        return figures.size(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list | tuple) and all(isinstance(one, int) for one in value):
+        return "×".join(str(one) for one in value)
+    return str(value)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return "(" + " ".join(f"{key}={_short(item)}" for key, item in value.items()) + ")"
+    return str(value)

@@ -1,0 +1,89 @@
+"""What one variant came to: the rows of a study, of its report and of `compare`.
+
+The field names are those of `study.json`; other programs read them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class Size(_Row):
+    """Bytes: the file as it is, after zlib level 9, and a lower bound from the weights' entropy."""
+
+    file: int
+    zip: int
+    entropy: int
+
+
+class Latency(_Row):
+    """Milliseconds of one inference: the median and the 95th percentile."""
+
+    p50: float
+    p95: float
+
+
+class Memory(_Row):
+    """Bytes: peak resident memory above an empty process, and the tensor arena."""
+
+    peak_rss: int | None = None
+    arena: int | None = None
+
+
+class Layer(_Row):
+    """One kernel of the `.tflite`, and the Keras variable it came from."""
+
+    layer: str
+    variable: str
+    tensor: str
+    dtype: str
+    size: int  # weights
+    zeros: int
+    unique: int
+    bytes: int
+    pruned: bool = False
+
+
+class VariantResult(_Row):
+    """One variant: its recipe, and what was measured on its `.tflite`."""
+
+    name: str
+    recipe: list[dict[str, Any]] = Field(default_factory=list)
+    quantize: str = "float32"
+    status: Literal["done", "failed"] = "done"
+    error: str | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
+    keras_metrics: dict[str, float] = Field(default_factory=dict)
+    agreement: float | None = None
+    size: Size | None = None
+    sparsity: float | None = None
+    unique_weights: int | None = None
+    latency_ms: Latency | None = None
+    load_ms: float | None = None
+    memory: Memory | None = None
+    seconds: dict[str, float] = Field(default_factory=dict)
+    artifact: str | None = None
+    sha256: str | None = None
+    layers: list[Layer] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)  # what prepare skipped, operators left float, …
+
+
+class StudyResult(_Row):
+    """`study.json`: the whole study."""
+
+    schema_: int = Field(default=1, alias="schema")
+    litesmith: str = ""
+    keras: str = ""
+    backend: str = ""
+    machine: dict[str, Any] = Field(default_factory=dict)
+    model: dict[str, Any] = Field(default_factory=dict)
+    data: dict[str, Any] = Field(default_factory=dict)
+    variants: list[VariantResult] = Field(default_factory=list)
+
+    model_config = ConfigDict(extra="allow", populate_by_name=True)

@@ -1,0 +1,192 @@
+"""Edits of a `.tflite` after the fact: names of the signature, unsigned inputs and outputs.
+
+These use the schema's object form: the file is unfolded, changed and packed again. They are for
+files we wrote ourselves; what a user brings goes through `flatbuffer.read` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+SIGNATURE = "serving_default"
+
+
+def _unfold(content: bytes) -> Any:
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return flatbuffer_utils.read_model_from_bytearray(bytearray(content))
+
+
+def _pack(model: Any) -> bytes:
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def name_signature(
+    content: bytes, inputs: Sequence[str], outputs: Sequence[str] | None = None
+) -> bytes:
+    """Give the main subgraph a signature whose arguments have these names.
+
+    The tensors are named so too, where no other tensor has the name.
+
+    Args:
+        content: a `.tflite`.
+        inputs: a name for each input, in order.
+        outputs: a name for each output, in order; None numbers them ``output``, ``output_1``, ….
+            Outputs that are one tensor share it.
+
+    Returns:
+        The edited `.tflite`.
+    """
+    model = _unfold(content)
+    _distinguish(model)
+    graph = model.subgraphs[0]
+    if outputs is None:
+        count = len(graph.outputs)
+        outputs = ["output" if count == 1 else f"output_{i}" for i in range(count)]
+    taken = {tensor.name for tensor in graph.tensors}
+    signature = schema.SignatureDefT()
+    signature.signatureKey = SIGNATURE.encode()
+    signature.subgraphIndex = 0
+    done: set[int] = set()  # an output may be an input, or another output, passed through
+    signature.inputs = _argument_maps(graph, graph.inputs, inputs, taken, done)
+    signature.outputs = _argument_maps(graph, graph.outputs, outputs, taken, done)
+    model.signatureDefs = [signature]
+    return _pack(model)
+
+
+def distinct_names(content: bytes) -> bytes:
+    """Give every tensor a name of its own over all subgraphs, which litert-quantizer needs."""
+    model = _unfold(content)
+    return _pack(model) if _distinguish(model) else content
+
+
+def _distinguish(model: Any) -> bool:
+    seen: set[bytes] = set()
+    changed = False
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            base, count = tensor.name or b"", 0
+            name = base
+            while name in seen:
+                count += 1
+                name = base + b"#%d" % count
+            changed |= name != tensor.name
+            tensor.name = name
+            seen.add(name)
+    return changed
+
+
+def _argument_maps(
+    graph: Any,
+    indices: Sequence[int],
+    names: Sequence[str],
+    taken: set[bytes],
+    done: set[int],
+) -> list[Any]:
+    maps = []
+    for index, name in zip(indices, names, strict=True):
+        entry = schema.TensorMapT()
+        entry.name = name.encode()
+        entry.tensorIndex = int(index)
+        maps.append(entry)
+        tensor = graph.tensors[index]
+        if entry.name not in taken and index not in done:
+            tensor.name = entry.name
+            taken.add(entry.name)
+        done.add(int(index))
+    return maps
+
+
+def unsigned_edges(content: bytes, *, inputs: bool = True, outputs: bool = True) -> bytes:
+    """Turn int8 inputs and outputs into uint8 ones.
+
+    A QUANTIZE operator at each edge shifts by 128: uint8 with zero point z + 128 stands for the
+    same real number as int8 with zero point z, at the same scale, so no value changes.
+
+    Args:
+        content: a quantized `.tflite`.
+        inputs: whether int8 inputs are changed.
+        outputs: whether int8 outputs are changed.
+
+    Returns:
+        The edited `.tflite`.
+    """
+    model = _unfold(content)
+    graph = model.subgraphs[0]
+    code = _quantize_code(model)
+    moved: dict[int, int] = {}
+    if inputs:
+        front = []
+        for place, index in enumerate(graph.inputs):
+            index = int(index)
+            if graph.tensors[index].type != schema.TensorType.INT8:
+                continue
+            outer = _unsigned_twin(graph, index)
+            front.append(_quantize(code, outer, index))
+            graph.inputs[place] = outer
+            moved[index] = outer
+        graph.operators = front + list(graph.operators)
+        _move_arguments(model, moved, "inputs")
+    if outputs:
+        moved = {}
+        for place, index in enumerate(graph.outputs):
+            index = int(index)
+            if graph.tensors[index].type != schema.TensorType.INT8:
+                continue
+            if index not in moved:
+                moved[index] = _unsigned_twin(graph, index)
+                graph.operators.append(_quantize(code, index, moved[index]))
+            graph.outputs[place] = moved[index]
+        _move_arguments(model, moved, "outputs")
+    return _pack(model)
+
+
+def _quantize_code(model: Any) -> int:
+    for index, code in enumerate(model.operatorCodes):
+        if code.builtinCode == schema.BuiltinOperator.QUANTIZE:
+            code.version = max(code.version, 1)
+            return index
+    code = schema.OperatorCodeT()
+    code.builtinCode = schema.BuiltinOperator.QUANTIZE
+    code.deprecatedBuiltinCode = schema.BuiltinOperator.QUANTIZE
+    code.version = 1
+    model.operatorCodes.append(code)
+    return len(model.operatorCodes) - 1
+
+
+def _unsigned_twin(graph: Any, index: int) -> int:
+    tensor = graph.tensors[index]
+    twin = schema.TensorT()
+    twin.name, tensor.name = tensor.name, tensor.name + b"_int8"
+    twin.shape, twin.shapeSignature = tensor.shape, tensor.shapeSignature
+    twin.hasRank, twin.buffer = tensor.hasRank, 0
+    twin.type = schema.TensorType.UINT8
+    old, new = tensor.quantization, schema.QuantizationParametersT()
+    new.scale = np.asarray(old.scale, np.float32)
+    new.zeroPoint = np.asarray(old.zeroPoint, np.int64) + 128
+    new.quantizedDimension = 0
+    twin.quantization = new
+    graph.tensors.append(twin)
+    return len(graph.tensors) - 1
+
+
+def _quantize(code: int, source: int, target: int) -> Any:
+    operator = schema.OperatorT()
+    operator.opcodeIndex = code
+    operator.inputs, operator.outputs = [source], [target]
+    operator.builtinOptionsType = schema.BuiltinOptions.QuantizeOptions
+    operator.builtinOptions = schema.QuantizeOptionsT()
+    return operator
+
+
+def _move_arguments(model: Any, moved: dict[int, int], side: str) -> None:
+    for signature in model.signatureDefs or []:
+        if signature.subgraphIndex == 0:
+            for entry in getattr(signature, side):
+                entry.tensorIndex = moved.get(entry.tensorIndex, entry.tensorIndex)

@@ -1,0 +1,139 @@
+"""`export`: a model, a preset, a path; a `.tflite` and its manifest."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from litesmith import files
+from litesmith.children import Child
+from litesmith.errors import ChildError, ExportError, PresetError
+from litesmith.export.calibration import Calibration, calibrate
+from litesmith.export.float_model import convert
+from litesmith.export.manifest import Manifest, describe
+from litesmith.export.post_training import quantize as derive
+from litesmith.export.presets import Rules, check_io, rules_of
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact(os.PathLike[str]):
+    """A written `.tflite`; stands for its path wherever a path is taken.
+
+    Attributes:
+        path: the `.tflite`.
+        manifest: what is in it; also beside it, as ``<path>.json``.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __str__(self) -> str:
+        return os.fspath(self.path)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the `.tflite`, in hexadecimal."""
+        return self.manifest.sha256
+
+
+def export(
+    model: Any,
+    path: str | os.PathLike[str],
+    *,
+    quantize: str | Rules | list[Any] = "float32",
+    calibration: Any = None,
+    calibration_samples: int = 200,
+    io_dtype: str = "int8",
+    strict: bool = False,
+    allow_select_tf_ops: bool = False,
+) -> Artifact:
+    """Write a model as `.tflite`, and its manifest beside it.
+
+    The file appears only after LiteRT has opened it and run it once.
+
+    Args:
+        model: what `convert` takes, or the `FloatModel` it gave (converted once, used often).
+        path: where to write; ends in ``.tflite``.
+        quantize: a name of `PRESETS`, `Rules`, or a list of rules.
+        calibration: data to calibrate on, or the `Calibration` that `calibrate` gave; needed by
+            ``"int8"``, ``"int8_float_io"`` and ``"int16x8"``.
+        calibration_samples: how many samples to take of the data.
+        io_dtype: ``"int8"`` or ``"uint8"``: type of the inputs and outputs of ``"int8"``.
+        strict: make operators that stay float in an integer model an error.
+        allow_select_tf_ops: fall back to TensorFlow's own kernels for operators LiteRT lacks.
+
+    Returns:
+        The path and the manifest.
+
+    Raises:
+        PresetError: an unknown preset, a rule that matches nothing, no calibration data.
+        DataError: calibration data that do not fit; nothing is written.
+        ModelError: the model cannot be read.
+        ExportError: conversion or quantization failed, or LiteRT cannot run the file; nothing is
+            written.
+    """
+    target = Path(path)
+    if target.suffix != ".tflite":
+        raise PresetError(
+            "export", expected="a path that ends in .tflite", received=os.fspath(path)
+        )
+    rules = rules_of(quantize)
+    check_io(rules.default, io_dtype)
+    if rules.needs_calibration and calibration is None:
+        raise PresetError(
+            f"quantize={rules.default!r}",
+            expected="calibration data",
+            received="none",
+            fix="pass calibration= (some 200 samples of the training data)",
+        )
+    source = convert(model, allow_select_tf_ops=allow_select_tf_ops)
+    ranges: Calibration | None = None
+    if rules.needs_calibration:
+        ranges = (
+            calibration
+            if isinstance(calibration, Calibration)
+            else calibrate(source, calibration, calibration_samples)
+        )
+    content = derive(source, rules, ranges, io_dtype=io_dtype)
+    told = None if ranges is None else {"samples": ranges.samples, "rule": ranges.rule}
+    manifest = describe(content, source, rules, calibration=told)
+    if strict and manifest.float_operators:
+        names = ", ".join(f"{n} × {name}" for name, n in manifest.float_operators.items())
+        raise ExportError(
+            f"quantize={rules.default!r} leaves operators in float: {names}",
+            fix="leave strict out to accept that, or replace the layers they come from",
+        )
+    if manifest.select_tf_ops:
+        manifest.notes += ("not tried: it needs a runtime with TensorFlow's operators",)
+    else:
+        manifest.notes += _try_out(content, rules)
+    files.write_bytes(target, content)
+    files.write_text(f"{target}.json", manifest.to_json())
+    return Artifact(target, manifest)
+
+
+def _try_out(content: bytes, rules: Rules) -> tuple[str, ...]:
+    """Open and run the file once, in a child process: a wrong one can kill it.
+
+    Returns:
+        What is to be noted of its outputs.
+    """
+    with Child("litesmith.export.litert_child", timeout=120) as child:
+        try:
+            fields, _ = child.call("try_out", [np.frombuffer(content, np.uint8)])
+        except (ChildError, ExportError) as error:
+            fix = "leave that operator in float by Rule(op=…, preset='float32')"
+            if "int16x8" in rules.presets:
+                fix = "int16x8 lacks many operators; use 'int8', or " + fix
+            raise ExportError(
+                f"the {rules.default} file cannot be run: {error}",
+                fix=None if rules.presets == ("float32",) else fix,
+            ) from error
+    return tuple(fields["notes"])

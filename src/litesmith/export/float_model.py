@@ -1,0 +1,344 @@
+"""One float conversion of a model, from which every preset is derived."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import tempfile
+import threading
+import types
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from litesmith.children import Child
+from litesmith.errors import ChildError, ExportError, ModelError
+from litesmith.export import edit, flatbuffer, kernels
+from litesmith.export.kernels import Kernel
+from litesmith.export.specs import TensorSpec, specs
+
+# Keras keeps the shapes a subclassed model was built for, and forgets the types.
+_UNTYPED = (
+    "inputs of a subclassed model are taken as float32; for others (token ids) wrap it: "
+    "keras.Model(x, model(x)) with x = keras.Input(..., dtype='int32')"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class FloatModel:
+    """A float `.tflite`, and what is known of where it came from.
+
+    Attributes:
+        content: the file's bytes.
+        kernels: which of its tensors holds which Keras kernel.
+        unmapped: paths of Keras kernels that were not found in it.
+        inputs: what it takes.
+        outputs: what it gives.
+        notes: what the conversion had to work around.
+        origin: the recipe and report of a model made by `prepare` or `strip`
+            (`litesmith.recipe.Origin`), or None.
+        name: the Keras model's name, or the file's.
+        backend: the Keras backend the model ran on; None where it came from a file.
+    """
+
+    content: bytes = field(repr=False)
+    kernels: tuple[Kernel, ...]
+    unmapped: tuple[str, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    notes: tuple[str, ...] = ()
+    origin: Any = None
+    name: str = "model"
+    backend: str | None = None
+
+    @property
+    def select_tf_ops(self) -> bool:
+        """Whether it needs TensorFlow's own kernels at run time."""
+        return _needs_select(flatbuffer.read(self.content))
+
+
+def convert(model: Any, *, allow_select_tf_ops: bool = False) -> FloatModel:
+    """Convert a model to a float `.tflite`, once.
+
+    A prepared model (`litesmith.prepare`) is stripped first. The given model is not changed.
+
+    Args:
+        model: a built Keras model on any backend, or the path of a `.keras` or `.h5` file, a
+            SavedModel folder, or a float `.tflite`.
+        allow_select_tf_ops: fall back to TensorFlow's own kernels for operators LiteRT lacks;
+            such a file needs a larger runtime.
+
+    Returns:
+        The conversion; its signature carries Keras' names, its batch is dynamic (a model with
+        loops that LiteRT cannot keep open may get a batch of 1: see `notes`).
+
+    Raises:
+        ModelError: it is no model, was not built, or its file cannot be read.
+        ExportError: the converter failed, or an operator is missing in LiteRT.
+    """
+    if os.environ.get("LITESMITH_CONVERTER"):
+        raise ExportError(
+            "the script exports again while it is imported to find the model's classes",
+            fix="put what it runs under `if __name__ == '__main__':`",
+        )
+    if isinstance(model, FloatModel):
+        return model
+    if isinstance(model, (str, os.PathLike)):
+        return _from_path(Path(model), allow_select_tf_ops)
+    import keras
+
+    if not isinstance(model, keras.Model):
+        raise ModelError(
+            "model",
+            expected="a Keras model, or the path of a .keras, .h5, .tflite or SavedModel",
+            received=type(model).__name__,
+        )
+    return _from_keras(model, allow_select_tf_ops)
+
+
+def _from_path(path: Path, allow_select_tf_ops: bool) -> FloatModel:
+    if not path.exists():
+        raise ModelError(str(path), expected="a model file", received="no such file or folder")
+    if path.is_dir():
+        if not (path / "saved_model.pb").is_file():
+            raise ModelError(
+                str(path), expected="a SavedModel folder", received="one without saved_model.pb"
+            )
+        try:
+            content, notes = _call(
+                "saved_model", path=str(path), allow_select_tf_ops=allow_select_tf_ops
+            )
+        except ChildError as error:
+            raise ModelError(f"{path} cannot be converted: {error}") from error
+        return _unnamed(content, notes, path.name)
+    if path.suffix == ".tflite":
+        return from_tflite(path.read_bytes(), name=path.stem)
+    if path.suffix in (".keras", ".h5", ".hdf5"):
+        from litesmith import models
+
+        return convert(models.load(str(path)), allow_select_tf_ops=allow_select_tf_ops)
+    raise ModelError(
+        str(path),
+        expected="a .keras, .h5 or .tflite file, or a SavedModel folder",
+        received=f"a {path.suffix or 'nameless'} file",
+    )
+
+
+def from_tflite(content: bytes, *, name: str = "model") -> FloatModel:
+    """Take a float `.tflite` as the conversion.
+
+    Raises:
+        ModelError: it is no `.tflite`, or is quantized already.
+    """
+    read = flatbuffer.read(content)
+    quantized = [
+        tensor.name
+        for graph in read.subgraphs
+        for tensor in graph.tensors
+        if tensor.scale is not None or (tensor.constant and tensor.type == "FLOAT16")
+    ]
+    if quantized:
+        raise ModelError(
+            name,
+            expected="a float32 .tflite",
+            received=f"one that is quantized already (tensor {quantized[0]!r})",
+            fix="export from the Keras model, or from its float32 .tflite",
+        )
+    return _unnamed(edit.distinct_names(content), (), name)
+
+
+def _unnamed(content: bytes, notes: tuple[str, ...], name: str) -> FloatModel:
+    read = flatbuffer.read(content)
+    inputs, outputs = specs(read)
+    found = kernels.of_file(read)
+    return FloatModel(content, found, (), inputs, outputs, notes, name=name)
+
+
+def _from_keras(model: Any, allow_select_tf_ops: bool) -> FloatModel:
+    import keras
+
+    from litesmith.parametrize import is_parametrized, outermost_layers
+    from litesmith.recipe import origin, strip
+
+    _check_built(model)
+    source = origin(model)
+    if any(is_parametrized(layer) for _, layer in outermost_layers(model)):
+        model = strip(model)
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        from litesmith.export import converter
+
+        converted = converter.convert_keras(model, allow_select_tf_ops=allow_select_tf_ops)
+        content, notes = converted.content, converted.notes
+    else:
+        content, notes = _in_child(model, allow_select_tf_ops)
+    if not getattr(model, "inputs", None):
+        notes += (_UNTYPED,)
+    read = flatbuffer.read(content)
+    found, unmapped = kernels.of_model(model, read)
+    inputs, outputs = specs(read)
+    return FloatModel(content, found, unmapped, inputs, outputs, notes, source, model.name, backend)
+
+
+def _check_built(model: Any) -> None:
+    if not model.built or not (getattr(model, "inputs", None) or model.weights):
+        raise ModelError(
+            f"model {model.name!r}",
+            expected="a model that was built",
+            received="one without weights yet",
+            fix="call it once on a batch, or train it",
+        )
+    for variable in model.weights:
+        if "float" in str(variable.dtype):
+            import keras
+
+            value = keras.ops.convert_to_numpy(variable.value).astype(np.float32, copy=False)
+            if not np.isfinite(value).all():
+                raise ModelError(
+                    f"weight {variable.path}",
+                    expected="finite numbers",
+                    received="NaN or infinity",
+                    fix="train with a smaller learning rate",
+                )
+
+
+def _needs_select(read: flatbuffer.Flatbuffer) -> bool:
+    return any(
+        operator.custom and operator.name.startswith("Flex")
+        for graph in read.subgraphs
+        for operator in graph.operators
+    )
+
+
+# --- the converter's process ----------------------------------------------------------------------
+
+# A conversion that takes this long is taken for a hang.
+_TIMEOUT = 1800.0
+
+_lock = threading.Lock()
+_running: Child | None = None
+
+
+def _call(method: str, **fields: Any) -> tuple[bytes, tuple[str, ...]]:
+    """Have the converter's process convert something: its `.tflite` and notes.
+
+    The process is started when first needed, then kept; it does one thing at a time.
+    """
+    global _running
+    with _lock:
+        if _running is not None and not _running.alive:
+            _running.close()
+            _running = None
+        if _running is None:
+            _running = Child(
+                "litesmith.export.converter_child",
+                environment={"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"},
+                timeout=_TIMEOUT,
+            )
+        answer, (content,) = _running.call(method, **fields)
+    return content.tobytes(), tuple(answer["notes"])
+
+
+@atexit.register
+def _close() -> None:
+    global _running
+    if _running is not None:
+        _running.close()
+        _running = None
+
+
+def _in_child(model: Any, allow_select_tf_ops: bool) -> tuple[bytes, tuple[str, ...]]:
+    from litesmith.data.functions import search_path
+    from litesmith.export.interface import Interface
+
+    classes = _own_classes(model)
+    with tempfile.TemporaryDirectory(prefix="litesmith-") as folder:
+        path = Path(folder) / "model.keras"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model.save(path, include_optimizer=False)
+        except Exception as error:
+            raise ExportError(
+                f"model {model.name!r} cannot be saved, which exporting from "
+                f"{_backend()} needs: {_line(error)}",
+                fix="give its own classes a get_config",
+            ) from error
+        try:
+            content, notes = _call(
+                "keras_file",
+                path=str(path),
+                classes=classes,
+                main=_main_module(),
+                search_path=search_path(),
+                allow_select_tf_ops=allow_select_tf_ops,
+            )
+        except ChildError as error:
+            raise ExportError(f"the converter's process failed: {error}") from error
+    # A reloaded model may number its nameless inputs anew: ours are the names that count.
+    interface = Interface.of(model)
+    return edit.name_signature(content, interface.input_names, interface.output_names), notes
+
+
+def _backend() -> str:
+    import keras
+
+    return keras.backend.backend()
+
+
+def _own_classes(model: Any) -> list[list[str | None]]:
+    """Module, name and file of each class or function in the model that is not Keras' own.
+
+    Raises:
+        ExportError: one that no other process can import.
+    """
+    from litesmith.export.layers import sublayers
+
+    found: dict[tuple[str, str], None] = {}
+    for layer in sublayers(model):
+        for part in (type(layer), *_own_parts(layer)):
+            module, name = part.__module__, part.__qualname__
+            if module.split(".")[0] == "keras" or name.endswith("<lambda>"):
+                continue
+            interactive = module == "__main__" and _main_module() is None
+            if "<locals>" in name or interactive:
+                raise ExportError(
+                    f"{name} cannot be imported by the converter's process",
+                    fix="move it to the top level of a module that can be imported",
+                )
+            found[module, name] = None
+    return [[module, name, _file_of(module)] for module, name in found]
+
+
+def _file_of(module: str) -> str | None:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return os.path.abspath(file) if file else None
+
+
+def _own_parts(layer: Any) -> list[Any]:
+    """Functions a layer was given, and classes of initializers, regularizers and constraints."""
+    import keras
+
+    kinds = (keras.Initializer, keras.Regularizer, keras.constraints.Constraint)
+    values = list(vars(layer).values())
+    parts: list[Any] = [type(value) for value in values if isinstance(value, kinds)]
+    return parts + [value for value in values if isinstance(value, types.FunctionType)]
+
+
+def _main_module() -> list[str] | None:
+    main = sys.modules["__main__"]
+    name = getattr(getattr(main, "__spec__", None), "name", None)
+    if name:
+        return ["module", name]
+    file = getattr(main, "__file__", None)
+    return ["path", os.path.abspath(file)] if file and os.path.isfile(file) else None
+
+
+def _line(error: BaseException) -> str:
+    lines: Sequence[str] = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]

@@ -1,0 +1,181 @@
+"""The child process in which export runs LiteRT: calibration, and one last trial of a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from litesmith.children import serve
+from litesmith.errors import ExportError
+from litesmith.export import flatbuffer, trial
+
+# As litert-quantizer has it: masks made of the lowest float are no range to learn from.
+_LARGEST = 3e38
+_SMOOTHING = 0.95
+
+
+class _Observer:
+    """Runs batches and keeps each float tensor's extremes, by both rules."""
+
+    def __init__(self, content: bytes):
+        self.content = content
+        self.graph = flatbuffer.read(content).subgraphs[0]
+        self.watched = [
+            tensor
+            for tensor in self.graph.tensors
+            if tensor.name and not tensor.constant and tensor.type == "FLOAT32"
+        ]
+        count = len(self.watched)
+        self.low, self.high = np.full(count, np.inf), np.full(count, -np.inf)
+        self.mean_low, self.mean_high = np.zeros(count), np.zeros(count)
+        self.seen = np.zeros(count, bool)
+        self.shapes: list[tuple[int, ...]] | None = None
+        self.single = False  # whether the model takes one sample at a time only
+        self._open()
+
+    def _open(self) -> None:
+        self.interpreter = Interpreter(
+            model_content=self.content, experimental_preserve_all_tensors=True, num_threads=2
+        )
+        self.shapes = None
+
+    def feed(self, arrays: list[np.ndarray]) -> None:
+        fixed = self.graph.tensors[self.graph.inputs[0]].shape_signature[:1] == (1,)
+        if len(arrays[0]) > 1 and not self.single and not fixed:
+            try:
+                self._invoke(arrays)
+                self._observe(len(arrays[0]))
+                return
+            except (RuntimeError, ValueError):
+                self.single = True
+                self._open()
+        for i in range(len(arrays[0])):
+            self._invoke([array[i : i + 1] for array in arrays])
+            self._observe(1)
+
+    def _invoke(self, arrays: list[np.ndarray]) -> None:
+        interpreter = self.interpreter
+        shapes = [array.shape for array in arrays]
+        if shapes != self.shapes:
+            for index, shape in zip(self.graph.inputs, shapes, strict=True):
+                interpreter.resize_tensor_input(index, shape)
+            interpreter.allocate_tensors()
+            self.shapes = shapes
+        for index, array in zip(self.graph.inputs, arrays, strict=True):
+            interpreter.set_tensor(index, array)
+        interpreter.invoke()
+
+    def _observe(self, samples: int) -> None:
+        for place, tensor in enumerate(self.watched):
+            try:
+                value = self.interpreter.get_tensor(tensor.index)
+            except ValueError:  # a tensor no delegate has computed
+                continue
+            if not value.size or value.dtype != np.float32:
+                continue
+            # A leading axis that is no multiple of the batch mixes samples: one range for all.
+            rows = samples if value.ndim and value.shape[0] % samples == 0 else 1
+            table = value.reshape(rows, -1)
+            low, high = table.min(axis=1), table.max(axis=1)
+            if not (np.isfinite(low).all() and np.abs(low).max() < _LARGEST) or not (
+                np.isfinite(high).all() and np.abs(high).max() < _LARGEST
+            ):
+                low, high = _bounded(table)
+                if low is None or high is None:
+                    continue
+            self.low[place] = min(self.low[place], low.min())
+            self.high[place] = max(self.high[place], high.max())
+            for a, b in zip(low.astype(np.float64), high.astype(np.float64), strict=True):
+                if not self.seen[place]:
+                    self.mean_low[place], self.mean_high[place] = a, b
+                    self.seen[place] = True
+                else:
+                    self.mean_low[place] += (1 - _SMOOTHING) * (a - self.mean_low[place])
+                    self.mean_high[place] += (1 - _SMOOTHING) * (b - self.mean_high[place])
+
+
+def _bounded(table: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Extremes among the values that can be a range: a mask's −inf cannot."""
+    usable = np.isfinite(table) & (np.abs(table) < _LARGEST)
+    if not usable.any():
+        return None, None
+    low = np.where(usable, table, np.inf).min(axis=1)
+    high = np.where(usable, table, -np.inf).max(axis=1)
+    rows = usable.any(axis=1)
+    return low[rows], high[rows]
+
+
+_observer: _Observer | None = None
+
+
+def open_for_calibration(fields: dict[str, Any], arrays: list[np.ndarray]) -> Any:
+    """Open a float model."""
+    global _observer
+    try:
+        _observer = _Observer(arrays[0].tobytes())
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(f"LiteRT cannot open the float model: {_line(error)}") from error
+    return {}, []
+
+
+def feed(fields: dict[str, Any], arrays: list[np.ndarray]) -> Any:
+    """Run one batch."""
+    assert _observer is not None
+    try:
+        _observer.feed(arrays)
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(f"LiteRT cannot run the float model: {_line(error)}") from error
+    return {}, []
+
+
+def ranges(fields: dict[str, Any], arrays: list[np.ndarray]) -> Any:
+    """The ranges so far, by one of the rules."""
+    assert _observer is not None
+    seen = _observer.seen
+    names = [tensor.name for tensor, known in zip(_observer.watched, seen, strict=True) if known]
+    if fields["rule"] == "min_max":
+        low, high = _observer.low, _observer.high
+    else:
+        low, high = _observer.mean_low, _observer.mean_high
+    return {"names": names}, [low[seen], high[seen]]
+
+
+def try_out(fields: dict[str, Any], arrays: list[np.ndarray]) -> Any:
+    """Open a finished file and run it once; returns notes on what it gave."""
+    content = arrays[0].tobytes()
+
+    def run(size: int) -> Interpreter:
+        interpreter = Interpreter(model_content=content, num_threads=1)
+        trial.resize(interpreter, size)
+        interpreter.allocate_tensors()
+        trial.fill(interpreter, np.random.default_rng(0))
+        interpreter.invoke()
+        return interpreter
+
+    try:
+        sizes = trial.sizes_to_try(flatbuffer.read(content), trial.TRIAL_SIZES)
+        interpreter = trial.first_that_runs(sizes, run)
+        details = interpreter.get_output_details()
+        outputs = {each["name"]: interpreter.get_tensor(each["index"]) for each in details}
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(f"LiteRT cannot run it: {_line(error)}") from error
+    nan = [name for name, v in outputs.items() if v.dtype.kind == "f" and np.isnan(v).any()]
+    return {"notes": [f"output {name!r} was NaN on random input" for name in nan]}, []
+
+
+def _line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]
+
+
+if __name__ == "__main__":
+    serve(
+        {
+            "open_for_calibration": open_for_calibration,
+            "feed": feed,
+            "ranges": ranges,
+            "try_out": try_out,
+        }
+    )

@@ -1,0 +1,193 @@
+"""Loading a model file somebody brought: `.keras`, or the older `.h5`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from litesmith.children import Child
+from litesmith.errors import ChildError, ModelError
+
+_ZIP, _HDF5 = b"PK", b"\x89HDF\r\n\x1a\n"
+_SECONDS = 300.0
+
+
+def load_file(path: Path) -> keras.Model:
+    """Load a Keras model file, without running code that is in it.
+
+    The file is read whole by a child process before Keras opens it. The model comes uncompiled:
+    loss and optimizer are the study's, and a custom loss would only stand in the way.
+
+    Args:
+        path: a `.keras` file, or `.h5`/`.hdf5` of Keras 3 or Keras 2.
+
+    Raises:
+        ModelError: no such file, another kind of file, a damaged one, a `Lambda` layer, a custom
+            layer that is not registered.
+    """
+    _check_kind(path)
+    config = _look(path)
+    _refuse_lambda(path, config)
+    if "litesmith>" in json.dumps(config):
+        import litesmith.pruning  # noqa: F401  registers the classes of a prepared model
+    legacy = path.suffix != ".keras"
+    try:
+        return keras.saving.load_model(
+            path, custom_objects=_legacy_layers() if legacy else None, compile=False, safe_mode=True
+        )
+    except Exception as error:
+        raise _explained(path, error) from error
+
+
+def _check_kind(path: Path) -> None:
+    """Name what the path is when it is not a Keras model file."""
+    if path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            raise ModelError(
+                f"{path} is a SavedModel folder, which holds no Keras layers",
+                expected="a .keras or .h5 file",
+                fix="export, evaluate and benchmark take a SavedModel; for the rest save the "
+                "Keras model as .keras",
+            )
+        raise ModelError(str(path), expected="a .keras or .h5 file", received="a folder")
+    if not path.is_file():
+        raise ModelError(str(path), expected="a model file", received="no such file")
+    with path.open("rb") as file:
+        start = file.read(8)
+    if not start:
+        raise ModelError(str(path), expected="a model", received="an empty file")
+    if start[4:8] == b"TFL3":
+        raise ModelError(
+            f"{path} is a finished .tflite",
+            expected="a .keras or .h5 file",
+            fix="inspect, evaluate, benchmark and compare take a .tflite",
+        )
+    suffix = path.suffix.lower()
+    if suffix == ".keras":
+        if start == _HDF5:
+            raise ModelError(
+                str(path),
+                expected="a zip file, as the ending .keras says",
+                received="an HDF5 file",
+                fix="rename it to .h5",
+            )
+        if not start.startswith(_ZIP):
+            raise ModelError(
+                str(path),
+                expected="a .keras file",
+                received="something else",
+                fix="write it with model.save('model.keras')",
+            )
+    elif suffix in (".h5", ".hdf5"):
+        if start.startswith(_ZIP):
+            raise ModelError(
+                str(path),
+                expected="an HDF5 file, as its ending says",
+                received="a zip file",
+                fix="rename it to .keras",
+            )
+        if start != _HDF5:
+            raise ModelError(
+                str(path),
+                expected="an HDF5 file",
+                received="something else",
+                fix="write it with model.save('model.keras')",
+            )
+    else:
+        raise ModelError(
+            str(path),
+            expected="a .keras or .h5 file",
+            received=f"a file ending in {suffix!r}",
+            fix="write it with model.save('model.keras')",
+        )
+
+
+def _look(path: Path) -> Any:
+    try:
+        with Child("litesmith.models.inspection_child", timeout=_SECONDS) as child:
+            answer, _ = child.call("look", path=str(path))
+    except ChildError as error:
+        raise ModelError(
+            f"{path} is damaged: reading it ended the process that tried ({error})",
+            fix="export or copy the file again",
+        ) from error
+    if answer["config"] is None:
+        raise ModelError(
+            str(path),
+            expected="a whole model",
+            received="weights only",
+            fix="save it with model.save('model.keras')",
+        )
+    try:
+        return json.loads(answer["config"])
+    except ValueError as error:
+        raise ModelError(f"{path} is damaged: its configuration is no JSON") from error
+
+
+def _refuse_lambda(path: Path, config: Any) -> None:
+    name = _find_lambda(config)
+    if name is not None:
+        raise ModelError(
+            f"{path}: layer {name!r} is a Lambda, and Python code inside a model file is not run",
+            fix="replace it by a registered layer or keras.ops, or load the model in Python and "
+            "pass the object (module:function on the command line)",
+        )
+
+
+def _find_lambda(config: Any) -> str | None:
+    items: list[Any] = []
+    if isinstance(config, dict):
+        if config.get("class_name") == "Lambda":
+            inner = config.get("config")
+            return str((inner.get("name") if isinstance(inner, dict) else None) or "lambda")
+        items = list(config.values())
+    elif isinstance(config, list):
+        items = config
+    return next((name for name in map(_find_lambda, items) if name is not None), None)
+
+
+def _legacy_layers() -> dict[str, Any]:
+    """Stand-ins for layers to which Keras 2 gave an argument `groups` that Keras 3 refuses.
+
+    The stand-in makes the plain Keras layer, so that the model has nothing of ours in it.
+    """
+    names = (
+        "DepthwiseConv1D",
+        "DepthwiseConv2D",
+        "SeparableConv1D",
+        "SeparableConv2D",
+        "Conv1DTranspose",
+        "Conv2DTranspose",
+        "Conv3DTranspose",
+    )
+    return {name: _without_groups(getattr(keras.layers, name)) for name in names}
+
+
+def _without_groups(layer_class: type[keras.Layer]) -> type[keras.Layer]:
+    def from_config(config: dict[str, Any]) -> keras.Layer:
+        if config.get("groups", 1) == 1:
+            config = {key: value for key, value in config.items() if key != "groups"}
+        return layer_class.from_config(config)
+
+    return type(layer_class.__name__, (layer_class,), {"from_config": staticmethod(from_config)})
+
+
+def _explained(path: Path, error: Exception) -> ModelError:
+    """Keras' many-paragraph messages in one line, with the ones that are common in our words."""
+    text = str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    unknown = re.search(r"(?:Could not locate class|Unknown \w+:) '?([\w>]+)'?", text)
+    if unknown:
+        return ModelError(
+            f"{path} has a custom class {unknown[1]!r} that is not registered",
+            expected="layers of Keras, or registered ones",
+            fix="register it with keras.saving.register_keras_serializable and load it by a "
+            "module:function",
+        )
+    inner = next((line for line in lines if line.startswith("Exception encountered")), None)
+    shown = inner.partition(":")[2].strip() if inner else (lines or [type(error).__name__])[0]
+    return ModelError(f"{path} cannot be loaded by Keras {keras.__version__}: {shown[:240]}")

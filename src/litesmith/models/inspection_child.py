@@ -1,0 +1,94 @@
+"""The child that opens a model file first: a corrupt HDF5 file can take its process down."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+
+from litesmith.children import serve
+from litesmith.errors import ModelError
+
+_BROKEN = "export or copy the file again"
+
+
+def look(fields: dict[str, Any], arrays: Sequence[np.ndarray]) -> tuple[dict[str, Any], list]:
+    """Read a `.keras` or `.h5` file whole.
+
+    Args:
+        fields: ``path``.
+        arrays: none.
+
+    Returns:
+        ``config``, the model's configuration as JSON text, or None in a file of weights only.
+    """
+    path = fields["path"]
+    if zipfile.is_zipfile(path):
+        return {"config": _look_keras(path)}, []
+    return {"config": _look_h5(path, path)}, []
+
+
+def _look_keras(path: str) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            missing = {"config.json", "model.weights.h5"} - set(names)
+            if missing:
+                raise ModelError(
+                    path,
+                    expected="a .keras file with config.json and model.weights.h5",
+                    received=f"a zip file without {' and '.join(sorted(missing))}",
+                )
+            # Reading a member checks its CRC-32.
+            config = archive.read("config.json").decode()
+            json.loads(config)
+            weights = archive.read("model.weights.h5")
+            for name in names:
+                if not name.endswith("/") and name not in ("config.json", "model.weights.h5"):
+                    archive.read(name)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        OSError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"{path} is damaged ({error})", fix=_BROKEN) from error
+    _look_h5(io.BytesIO(weights), path)
+    return config
+
+
+def _look_h5(source: Any, path: str) -> str | None:
+    try:
+        with h5py.File(source, "r") as file:
+            file.visititems(_read)
+            config = file.attrs.get("model_config")
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        text = (str(error).strip().splitlines() or ["no message"])[0]
+        raise ModelError(
+            f"{path} is damaged: its weights cannot be read ({text})", fix=_BROKEN
+        ) from (error)
+    if config is None:
+        return None
+    return config.decode() if isinstance(config, bytes) else str(config)
+
+
+def _read(name: str, item: Any) -> None:
+    for attribute in item.attrs:
+        item.attrs[attribute]
+    if isinstance(item, h5py.Dataset):
+        item[()]
+
+
+if __name__ == "__main__":
+    serve({"look": look})

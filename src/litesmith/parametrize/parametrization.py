@@ -1,0 +1,251 @@
+"""What stands between a stored weight and the weight a layer uses, and the layer that holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from litesmith.errors import ModelError
+from litesmith.parametrize import internals
+
+_noted: contextvars.ContextVar[bool | None] = contextvars.ContextVar("training", default=None)
+
+
+@contextlib.contextmanager
+def training_noted(training: Any) -> Iterator[None]:
+    """Note `training` for holders that Keras tells nothing; None leaves what was noted before."""
+    if training is None:
+        yield
+        return
+    token = _noted.set(training)
+    try:
+        yield
+    finally:
+        _noted.reset(token)
+
+
+class Parametrization(keras.layers.Layer):
+    """One technique on one weight: its state, and the function from weight to weight.
+
+    A subclass names its constructor's arguments in `fields`, makes its state in `create_state`,
+    and computes in `transform`. State is non-trainable, float32, or a smaller type, whatever the
+    layer's dtype policy. Every subclass is registered with
+    `keras.saving.register_keras_serializable("litesmith")`.
+
+    Args:
+        shape: shape of the weight.
+        calls_per_step: how often one training step calls the layer (2 for a layer that is used
+            twice in a model); the step counter goes by it.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, *, shape: tuple[int, ...], calls_per_step: int = 1, **options: Any):
+        options["dtype"], options["autocast"] = "float32", False
+        super().__init__(**options)
+        self.shape, self.calls_per_step = tuple(shape), calls_per_step
+        self.supports_jit = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments, for saving."""
+        config = {"name": self.name, "shape": list(self.shape)}
+        config["calls_per_step"] = self.calls_per_step
+        return {**config, **{name: getattr(self, name) for name in self.fields}}
+
+    def state(
+        self,
+        name: str,
+        shape: tuple[int, ...] = (),
+        initializer: str = "zeros",
+        dtype: str = "float32",
+        aggregation: str = "only_first_replica",
+    ) -> keras.Variable:
+        """Add a variable of this parametrization.
+
+        Args:
+            name: its name.
+            shape: its shape.
+            initializer: a Keras initializer.
+            dtype: its type; not changed by mixed precision.
+            aggregation: how replicas agree under distribution.
+        """
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=initializer,
+            dtype=dtype,
+            trainable=False,
+            autocast=False,
+            aggregation=aggregation,
+        )
+
+    def build(self, input_shape: Any = None) -> None:
+        """Create the state; called by the holder."""
+        self.create_state()
+
+    def create_state(self) -> None:
+        """Add the variables, by `state`."""
+
+    def start(self, weight: np.ndarray) -> None:
+        """Set the state from the weight's value, once, when a model is prepared."""
+
+    def transform(self, weight: Any, training: bool) -> Any:
+        """The weight to use.
+
+        Args:
+            weight: tensor of `shape`, the stored weight or what the technique before made of it.
+            training: whether this call is a training step: only then may state change.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define transform(weight, training)")
+
+    def progress(self) -> dict[str, Any]:
+        """What training came to, for reports: JSON-able."""
+        return {}
+
+    def unfinished(self) -> str | None:
+        """What training ended too early for, in words; None where all was reached."""
+        return None
+
+    def call(self, weight: Any, training: bool | None = None) -> Any:
+        """`transform`, as a Keras layer."""
+        return self.transform(weight, bool(training))
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load state; a checkpoint from before `prepare` has none, and leaves it as it is."""
+        if len(store.keys()) or not self.variables:
+            super().load_own_variables(store)
+
+
+@keras.saving.register_keras_serializable("litesmith")
+class Holder(keras.layers.Layer):
+    """The one child that `attach` adds to a layer: all its parametrizations, weight by weight.
+
+    Args:
+        targets: for each weight `{"index", "suffix", "shape"}`: its place in the layer's own
+            `weights`, the end of its path, and its shape.
+        chains: for each weight its parametrizations, in order, serialized or live.
+        origin: JSON-able, kept with the layer when it is saved: how the model was prepared.
+    """
+
+    def __init__(
+        self,
+        targets: list[dict[str, Any]],
+        chains: list[list[Any]],
+        origin: dict[str, Any] | None = None,
+        **options: Any,
+    ):
+        options["dtype"], options["autocast"] = "float32", False
+        super().__init__(**options)
+        live = [
+            [
+                link
+                if isinstance(link, Parametrization)
+                else keras.saving.deserialize_keras_object(link)
+                for link in chain
+            ]
+            for chain in chains
+        ]
+        # Plain attributes would be wrapped in trackers; the saver must see each layer just once.
+        with internals.untracked():
+            self._targets = [dict(target) for target in targets]
+            self._chains = live
+            self._origin = origin
+            self._variables: list[keras.Variable] | None = None
+        self.links = [link for chain in live for link in chain]
+        # State exists from the start, so that loading finds it whenever the layer gets built.
+        for link in self.links:
+            if not link.built:
+                with keras.name_scope(self.name):
+                    link.build()
+                link.built = True
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments, for saving."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "targets": self._targets,
+            "chains": [[serialize(link) for link in chain] for chain in self._chains],
+            "origin": self._origin,
+        }
+
+    @property
+    def origin(self) -> dict[str, Any] | None:
+        """How the model was prepared, where this holder is the one that keeps it."""
+        return self._origin
+
+    @origin.setter
+    def origin(self, value: dict[str, Any] | None) -> None:
+        with internals.untracked():
+            self._origin = value
+
+    def build(self, input_shape: Any = None) -> None:
+        """Nothing to build: state is made by the constructor."""
+
+    def load_own_variables(self, store: Any) -> None:
+        """The holder has no variables of its own."""
+
+    def chains(self) -> list[tuple[dict[str, Any], list[Parametrization]]]:
+        """Each target and its parametrizations."""
+        return list(zip(self._targets, self._chains, strict=True))
+
+    @property
+    def found(self) -> bool:
+        """Whether `find` has had its answer."""
+        return self._variables is not None
+
+    def find(self, weights: list[keras.Variable]) -> list[keras.Variable] | None:
+        """The variables this holder is about.
+
+        Args:
+            weights: the layer's weights but for the holder's own.
+
+        Returns:
+            One variable a target; None while the layer is not built.
+
+        Raises:
+            ModelError: the layer has other weights than it had when it was prepared.
+        """
+        if self._variables is None:
+            if not weights:
+                return None
+            found = []
+            for target in self._targets:
+                index, shape = target["index"], tuple(target["shape"])
+                if index >= len(weights) or tuple(weights[index].shape) != shape:
+                    raise ModelError(
+                        f"weight {target['suffix']!r} of layer {self.name!r}",
+                        expected=f"shape {shape} at place {index} of the layer's weights",
+                        received=str([tuple(weight.shape) for weight in weights]),
+                        fix="prepare the model again",
+                    )
+                found.append(weights[index])
+            with internals.untracked():
+                self._variables = found
+        return self._variables
+
+    def call(self, anchor: Any = None, training: bool | None = None) -> list[Any]:
+        """The weights to use, one a target.
+
+        Args:
+            anchor: nothing; Keras wants a first argument.
+            training: whether this call is a training step.
+        """
+        assert self._variables is not None
+        if training is None:
+            training = _noted.get()
+        used = []
+        for variable, chain in zip(self._variables, self._chains, strict=True):
+            # A copy is a snapshot: under TensorFlow converting gives the variable itself back.
+            weight = ops.copy(variable)
+            for link in chain:
+                weight = link.transform(weight, bool(training))
+            used.append(weight)
+        return used

@@ -1,0 +1,133 @@
+"""Deciding, before anything is copied or trained, what a recipe does to a model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from litesmith import selection
+from litesmith.errors import LitesmithWarning, ModelError, RecipeError
+from litesmith.parametrize import Kernel, find_kernels, inner_layers, outermost_layers
+from litesmith.report import Entry, Report
+from litesmith.technique import Plan, Technique
+
+
+def plan(
+    model: keras.Model, techniques: Iterable[Technique], *, strict: bool, steps: int | None
+) -> tuple[list[dict[int, Plan]], Report]:
+    """Decide what each technique does to each kernel of a model, without touching it.
+
+    Args:
+        model: a built model.
+        techniques: in order.
+        strict: whether what cannot be taken is an error.
+        steps: training steps to come, if known.
+
+    Returns:
+        For each technique its plans by the kernel's place in `find_kernels(model)`, and the report.
+
+    Raises:
+        RecipeError: a `where` that matches nothing; with `strict`, a layer that is skipped.
+        ModelError: the model is not built, or has NaN or infinite weights.
+    """
+    _check_model(model)
+    kernels = find_kernels(model)
+    all_plans, entries, notes = [], [], []
+    for position, technique in enumerate(techniques):
+        selection.check_matches(technique.where, model)
+        places = [place for place, kernel in enumerate(kernels) if technique.selects(kernel)]
+        plans = technique.plan([kernels[place] for place in places])
+        by_place = dict(zip(places, plans, strict=True))
+        refused = [_entry(technique, position, plan) for plan in plans if plan.reason]
+        refused += _without_kernels(technique, position, model, kernels)
+        if strict and refused:
+            raise RecipeError(
+                f"{technique.name}: layer {refused[0].layer!r}",
+                expected="layers it can take, with strict=True",
+                received=refused[0].reason,
+                fix="leave that layer out by `where`, or leave strict out",
+            )
+        for place, kernel in enumerate(kernels):
+            if place in by_place:
+                entries.append(_entry(technique, position, by_place[place]))
+            elif technique.where is None:
+                reason = f"{_KINDS[kernel.kind]} only when `where` asks for them"
+                entries.append(_entry(technique, position, Plan(kernel, reason=reason)))
+        entries += [entry for entry in refused if not entry.variable]
+        all_plans.append({place: plan for place, plan in by_place.items() if not plan.reason})
+        if not all_plans[-1]:
+            notes.append(f"{technique.name}: no layer of the model was taken")
+            warnings.warn(notes[-1], LitesmithWarning, stacklevel=3)
+        notes += technique.notes(steps)
+    return all_plans, Report(tuple(entries), tuple(notes))
+
+
+_KINDS = {
+    "depthwise": "depthwise kernels are taken",
+    "embedding": "embeddings are taken",
+    "other": "a custom layer's own weights are taken",
+}
+
+
+def _entry(technique: Technique, position: int, plan: Plan) -> Entry:
+    return Entry(
+        position=position,
+        layer=plan.kernel.path,
+        layer_type=plan.kernel.layer_type,
+        variable=plan.kernel.variable.path,
+        technique=technique.name,
+        status="skipped" if plan.reason else "done",
+        reason=plan.reason,
+        detail=plan.detail,
+    )
+
+
+def _without_kernels(
+    technique: Technique, position: int, model: keras.Model, kernels: Sequence[Kernel]
+) -> list[Entry]:
+    """Layers that `where` names but that have nothing to take."""
+    if technique.where is None:
+        return []
+    having = {id(layer) for kernel in kernels for _, layer in kernel.owners}
+    entries = []
+    for outer_path, outer in outermost_layers(model):
+        for path, layer in inner_layers(outer, outer_path):
+            # A pattern that takes in whole models is not a request for each activation in them.
+            if id(layer) in having or not layer.weights:
+                continue
+            if selection.matches(technique.where, path, layer):
+                kind, reason = type(layer).__name__, "it has no kernel"
+                entries.append(
+                    Entry(path, kind, "", technique.name, "skipped", reason, position=position)
+                )
+    return entries
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise ModelError(
+            "model",
+            expected="a keras.Model",
+            received=type(model).__name__,
+            fix="load it with keras.saving.load_model, or litesmith.models.load",
+        )
+    if not model.built:
+        raise ModelError(
+            f"model {model.name!r}",
+            expected="a built model",
+            received="one that has no weights yet",
+            fix="call it on a batch, or give it an Input",
+        )
+    for weight in model.weights:
+        value = keras.ops.convert_to_numpy(weight.value)
+        if value.dtype.kind not in "biu" and not np.isfinite(value.astype("float32")).all():
+            raise ModelError(
+                f"weight {weight.path!r}",
+                expected="finite numbers",
+                received="NaN or infinity",
+                fix="train the model again; there is nothing to compress in it",
+            )

@@ -1,0 +1,377 @@
+"""`Recipe`, `prepare` and `strip`: the ends of the training side of the flow."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tomllib
+import warnings
+import weakref
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from litesmith import files, planning
+from litesmith.chaining import attach_chains, earlier_chains
+from litesmith.errors import LitesmithWarning, ModelError, RecipeError, did_you_mean
+from litesmith.parametrize import (
+    copy_model,
+    holder_of,
+    is_parametrized,
+    mark_subclassed,
+    outermost_layers,
+    plain_weights,
+    used_weights,
+)
+from litesmith.report import Report
+from litesmith.technique import Technique, check_technique_value
+
+VERSION = 1
+
+
+class Recipe:
+    """An ordered list of techniques; data flow from the stored weight through each in turn.
+
+    Args:
+        *techniques: techniques, or the tables that stand for them in a file.
+
+    Raises:
+        RecipeError: something in it is no technique, or has a wrong field.
+    """
+
+    def __init__(self, *techniques: Technique | dict[str, Any]):
+        self.techniques: tuple[Technique, ...] = tuple(map(check_technique_value, techniques))
+
+    @classmethod
+    def of(cls, value: Any) -> Recipe:
+        """A recipe from a recipe, a technique, or a list of techniques or tables.
+
+        Raises:
+            RecipeError: it is none of these.
+        """
+        if isinstance(value, Recipe):
+            return value
+        if isinstance(value, Technique):
+            return cls(value)
+        if isinstance(value, dict):
+            return cls.from_dict(value)
+        if isinstance(value, (list, tuple)):
+            return cls(*value)
+        raise RecipeError(
+            "recipe", expected="a Recipe, a technique, or a list of techniques", received=value
+        )
+
+    def __iter__(self) -> Iterator[Technique]:
+        return iter(self.techniques)
+
+    def __len__(self) -> int:
+        return len(self.techniques)
+
+    def __add__(self, other: Any) -> Recipe:
+        return Recipe(*self.techniques, *Recipe.of(other).techniques)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and self.techniques == other.techniques
+
+    def __hash__(self) -> int:
+        return hash(self.techniques)
+
+    def __repr__(self) -> str:
+        return f"Recipe({', '.join(map(repr, self.techniques))})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: a version, and a table a technique.
+
+        Raises:
+            RecipeError: a `where` is a predicate, which no file can hold.
+        """
+        return {"version": VERSION, "techniques": [item.to_dict() for item in self.techniques]}
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Recipe:
+        """What `to_dict` wrote, or a bare list of tables.
+
+        Raises:
+            RecipeError: another version, an unknown technique or field.
+        """
+        if isinstance(data, list):
+            return cls(*data)
+        if not isinstance(data, dict) or "techniques" not in data:
+            raise RecipeError(
+                "recipe",
+                expected=f'a table with "version" and "techniques" (version {VERSION})',
+                received=data,
+            )
+        for key in data:
+            if key not in ("version", "techniques"):
+                raise RecipeError(
+                    "recipe",
+                    expected="'version' and 'techniques'",
+                    received=key,
+                    fix=did_you_mean(key, ("version", "techniques")),
+                )
+        if data.get("version", VERSION) != VERSION:
+            raise RecipeError(
+                "recipe version",
+                expected=str(VERSION),
+                received=data["version"],
+                fix="it was written by another litesmith: update this one",
+            )
+        if not isinstance(data["techniques"], list):
+            raise RecipeError(
+                "recipe techniques", expected="a list of tables", received=data["techniques"]
+            )
+        return cls(*data["techniques"])
+
+    def to_json(self) -> str:
+        """As JSON."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """From JSON.
+
+        Raises:
+            RecipeError: it is no JSON, or no recipe.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise RecipeError("recipe", expected="JSON", received=str(error)) from error
+        return cls.from_dict(data)
+
+    def to_toml(self) -> str:
+        """As TOML."""
+        import tomli_w
+
+        return tomli_w.dumps(self.to_dict())
+
+    @classmethod
+    def from_toml(cls, text: str) -> Recipe:
+        """From TOML.
+
+        Raises:
+            RecipeError: it is no TOML, or no recipe.
+        """
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError("recipe", expected="TOML", received=str(error)) from error
+        return cls.from_dict(data)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write a `.json` or `.toml` file.
+
+        Raises:
+            RecipeError: another suffix, or a `where` that no file can hold.
+        """
+        text = self.to_json() if _suffix(path) == ".json" else self.to_toml()
+        return files.write_text(path, text)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Recipe:
+        """Read a `.json` or `.toml` file.
+
+        Raises:
+            RecipeError: no such file, another suffix, or no recipe in it.
+        """
+        suffix = _suffix(path)
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(
+                "recipe file", expected="a file that can be read", received=f"{path} ({error})"
+            ) from error
+        return cls.from_json(text) if suffix == ".json" else cls.from_toml(text)
+
+    def laid_out(self, steps: int) -> Recipe:
+        """The recipe with schedules along a training run, where techniques have none.
+
+        Args:
+            steps: training steps (batches) in all.
+        """
+        return Recipe(*(technique.laid_out(steps) for technique in self.techniques))
+
+    def check(
+        self, model: keras.Model, *, strict: bool = False, steps: int | None = None
+    ) -> Report:
+        """What `prepare` would do, without copying or changing anything.
+
+        Args:
+            model: a built model.
+            strict: whether what cannot be taken is an error.
+            steps: training steps to come, if known; a schedule that ends later is noted.
+
+        Raises:
+            RecipeError: a `where` that matches nothing; with `strict`, a layer that is skipped.
+            ModelError: the model is not built, or has NaN or infinite weights.
+        """
+        return planning.plan(model, self, strict=strict, steps=steps)[1]
+
+
+def _suffix(path: str | os.PathLike[str]) -> str:
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".json", ".toml"):
+        raise RecipeError(
+            "recipe file", expected="a name ending in .json or .toml", received=os.fspath(path)
+        )
+    return suffix
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a prepared or stripped model comes from.
+
+    Attributes:
+        recipe: the recipe it was prepared with; None where it was loaded from a file and has a
+            predicate in it, which no file can hold.
+        report: what was done.
+    """
+
+    recipe: Recipe | None
+    report: Report
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        try:
+            recipe = None if self.recipe is None else self.recipe.to_dict()
+        except RecipeError:
+            recipe = None
+        return {"recipe": recipe, "report": self.report.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Origin:
+        """What `to_dict` wrote."""
+        recipe = None if data["recipe"] is None else Recipe.from_dict(data["recipe"])
+        return cls(recipe, Report.from_dict(data["report"]))
+
+
+# Beside the models, not in them: a stripped model holds nothing of ours.
+_origins: weakref.WeakKeyDictionary[keras.Model, Origin] = weakref.WeakKeyDictionary()
+
+
+def origin(model: Any) -> Origin | None:
+    """How a model was prepared, or None.
+
+    Args:
+        model: what `prepare` or `strip` returned in this process, or a prepared model that was
+            saved and loaded (it has no `.report`; this is where to find it).
+    """
+    if not isinstance(model, keras.Model):
+        return None
+    if model in _origins:
+        return _origins[model]
+    for _, layer in outermost_layers(model):
+        if is_parametrized(layer) and (kept := holder_of(layer).origin):
+            return Origin.from_dict(kept)
+    return None
+
+
+def _remember(model: keras.Model, known: Origin) -> None:
+    """Note where a prepared model comes from, also in the first of its holders, for its file."""
+    _origins[model] = known
+    layers = [layer for _, layer in outermost_layers(model) if is_parametrized(layer)]
+    for number, layer in enumerate(layers):
+        holder_of(layer).origin = None if number else known.to_dict()
+
+
+def prepare(
+    model: keras.Model,
+    recipe: Recipe | Technique | Iterable[Technique],
+    *,
+    strict: bool = False,
+    steps: int | None = None,
+) -> keras.Model:
+    """A copy of a model whose weights pass through the recipe's techniques while it trains.
+
+    The given model is left alone. The copy has the same names, variable paths and trainable flags;
+    it is not compiled. `copy.report` tells each weight done or skipped, and why. A prepared model
+    can be prepared again with more techniques: what it has learned so far is taken over.
+
+    Args:
+        model: a built Keras model of any kind.
+        recipe: a recipe, a technique, or several.
+        strict: make what a technique cannot take an error instead of a line in the report.
+        steps: training steps to come, if known; a schedule that ends later is noted.
+
+    Returns:
+        The prepared model.
+
+    Raises:
+        RecipeError: the recipe does not fit the model.
+        ModelError: the model is not built, cannot be copied, or has NaN or infinite weights.
+    """
+    recipe = Recipe.of(recipe)
+    plans, report = planning.plan(model, recipe, strict=strict, steps=steps)
+    copy = copy_model(model)
+    earlier = origin(model)
+    chains = earlier_chains(model)
+    for technique, technique_plans in zip(recipe, plans, strict=True):
+        for place, plan in technique_plans.items():
+            chains.setdefault(place, []).append((technique, plan))
+    attach_chains(copy, chains)
+    mark_subclassed(copy)
+    known = Origin(recipe, report) if earlier is None else _joined(earlier, recipe, report)
+    copy.report = known.report
+    _remember(copy, known)
+    return copy
+
+
+def _joined(earlier: Origin, recipe: Recipe, report: Report) -> Origin:
+    """Two preparations, one after the other, as one."""
+    offset = 0 if earlier.recipe is None else len(earlier.recipe)
+    later = tuple(
+        dataclasses.replace(entry, position=entry.position + offset) for entry in report.entries
+    )
+    return Origin(
+        None if earlier.recipe is None else earlier.recipe + recipe,
+        Report(earlier.report.entries + later, earlier.report.notes + report.notes),
+    )
+
+
+def strip(model: keras.Model) -> keras.Model:
+    """A plain Keras model with the techniques baked in; the prepared model is left alone.
+
+    Args:
+        model: a prepared model, trained or not, also one that was saved and loaded.
+
+    Returns:
+        A model that predicts what the prepared one predicts, with nothing of litesmith in it.
+
+    Raises:
+        ModelError: the model was not prepared.
+
+    Warns:
+        LitesmithWarning: training ended before a schedule did.
+    """
+    if not isinstance(model, keras.Model):
+        raise ModelError("strip", expected="a prepared Keras model", received=type(model).__name__)
+    layers = [layer for _, layer in outermost_layers(model)]
+    if not any(map(is_parametrized, layers)):
+        raise ModelError(
+            f"model {model.name!r}",
+            expected="a model that was prepared",
+            received="one without a parametrized layer",
+            fix="call prepare(model, recipe) first",
+        )
+    copy = copy_model(model)
+    unfinished = []
+    for old, (path, new) in zip(layers, outermost_layers(copy), strict=True):
+        if not is_parametrized(old):
+            continue
+        places = {id(weight): place for place, weight in enumerate(plain_weights(old))}
+        for variable, used in used_weights(old):
+            new.weights[places[id(variable)]].assign(used)
+        unfinished += [
+            f"{path}: {problem}" for link in holder_of(old).links if (problem := link.unfinished())
+        ]
+    if unfinished:
+        more = f" (and {len(unfinished) - 1} more)" if len(unfinished) > 1 else ""
+        warnings.warn(unfinished[0] + more, LitesmithWarning, stacklevel=2)
+    known = origin(model)
+    if known is not None:
+        _origins[copy] = known
+    return copy

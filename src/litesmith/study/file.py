@@ -1,0 +1,348 @@
+"""The study file: a model, data, and the variants to make of it.
+
+Every field but the two sources has a default, so the shortest study is
+
+    [model]
+    source = "model.keras"
+    [data]
+    source = "digits"
+
+Unknown fields, wrong types and impossible values are refused with one line that names the place.
+What needs the model, the data or the recipes to be judged is checked in `litesmith.study.plan`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from litesmith.errors import StudyError, did_you_mean
+from litesmith.study.wording import one_line
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+
+
+class ModelSection(_Section):
+    """`[model]`: where the model comes from and how it is judged.
+
+    Attributes:
+        source: a `.keras` or `.h5` file, `builtin:NAME`, `applications:NAME` or `module:function`.
+        arguments: handed to `applications:` and `module:` sources.
+        loss: `"auto"`, or the name of a Keras loss.
+        metrics: names that `litesmith.evaluate` takes.
+    """
+
+    source: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    loss: str = "auto"
+    metrics: list[str] = Field(default=["accuracy"], min_length=1)
+
+
+class DataSection(_Section):
+    """`[data]`: where the data comes from.
+
+    Attributes:
+        source: `digits`, `idx:DIR`, `npz:FILE`, `images:DIR`, `keras:NAME`, `tfds:NAME` or
+            `module:function`.
+        validation: share of the training data held back where the source has no such split,
+            above 0.
+        calibration_samples: how many training samples give post-training ranges.
+        image_size: height and width, for `images:` and `tfds:`.
+    """
+
+    source: str
+    validation: float = Field(default=0.1, gt=0, lt=1)
+    calibration_samples: int = Field(default=200, ge=1)
+    image_size: tuple[int, int] | None = None
+
+
+class Training(_Section):
+    """How long and how fast to train; the fields of `[baseline]` and `[fine_tune]`.
+
+    Attributes:
+        epochs: a number, or one a stage.
+        learning_rate: a number, or one a stage (constant within the stage).
+        batch_size: samples a step.
+        optimizer: the name of a Keras optimizer.
+        decay: `"cosine"` takes a single learning rate up over the first 5 % of the steps and then
+            down to zero (Loshchilov & Hutter 2017); `"none"` keeps it.
+    """
+
+    epochs: int | list[int] | None = None
+    learning_rate: float | list[float] | None = None
+    batch_size: int | None = Field(default=None, ge=1)
+    optimizer: str | None = None
+    decay: Literal["cosine", "none"] | None = None
+
+    @field_validator("epochs")
+    @classmethod
+    def _whole_epochs(cls, value: int | list[int] | None) -> int | list[int] | None:
+        stages = value if isinstance(value, list) else [] if value is None else [value]
+        if value == [] or any(stage < 0 for stage in stages):
+            raise ValueError("a number of epochs from 0, or a list of them")
+        return value
+
+    @field_validator("learning_rate")
+    @classmethod
+    def _positive_rate(cls, value: float | list[float] | None) -> float | list[float] | None:
+        stages = value if isinstance(value, list) else [] if value is None else [value]
+        if value == [] or any(stage <= 0 for stage in stages):
+            raise ValueError("a learning rate above 0, or a list of them")
+        return value
+
+    @model_validator(mode="after")
+    def _same_stages(self) -> Self:
+        if isinstance(self.learning_rate, list):
+            count = len(self.epochs) if isinstance(self.epochs, list) else 1
+            if self.epochs is not None and len(self.learning_rate) != count:
+                raise ValueError(
+                    f"as many learning rates as stages of epochs ({count}), "
+                    f"received {len(self.learning_rate)}"
+                )
+        return self
+
+    def over(self, base: Training) -> Training:
+        """These settings, and those of `base` where nothing is set here.
+
+        `base`'s learning rates give way to their first where they do not fit epochs given here.
+
+        Args:
+            base: every field set.
+
+        Raises:
+            StudyError: learning rates given here do not fit the epochs of `base`.
+        """
+        merged = {
+            name: getattr(self, name) if getattr(self, name) is not None else getattr(base, name)
+            for name in Training.model_fields
+        }
+        rates, epochs = merged["learning_rate"], merged["epochs"]
+        stages = len(epochs) if isinstance(epochs, list) else 1
+        if isinstance(rates, list) and len(rates) != stages:
+            if self.learning_rate is not None:
+                raise StudyError(
+                    "learning_rate",
+                    expected=f"as many as stages of epochs ({stages}: epochs = {epochs})",
+                    received=f"{len(rates)}",
+                    fix="give epochs as a list of the same length",
+                )
+            merged["learning_rate"] = rates[0]
+        return Training(**merged)
+
+    @property
+    def stages(self) -> list[tuple[int, float]]:
+        """Epochs and learning rate of each stage, once every field is set."""
+        assert self.epochs is not None and self.learning_rate is not None
+        epochs = self.epochs if isinstance(self.epochs, list) else [self.epochs]
+        rates = self.learning_rate
+        rates = rates if isinstance(rates, list) else [rates] * len(epochs)
+        return list(zip(epochs, rates, strict=True))
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of all stages together."""
+        return sum(epochs for epochs, _ in self.stages)
+
+
+BASELINE_POLICY = Training(
+    epochs=[8, 2], learning_rate=[1e-3, 1e-4], batch_size=128, optimizer="adam", decay="none"
+)
+FINE_TUNE_POLICY = Training(
+    epochs=3, learning_rate=1e-3, batch_size=128, optimizer="adam", decay="cosine"
+)
+
+
+class Variant(_Section):
+    """`[[variant]]`: one thing to make of the baseline.
+
+    Attributes:
+        name: unique in the study, and fit to be the name of a folder.
+        recipe: techniques as `Recipe.to_dict` writes them; empty for post-training only. A
+            `Recipe` object is taken too.
+        quantize: an export preset.
+        sparse: always false: sparse storage is not offered yet.
+        fine_tune: overrides of `[fine_tune]`.
+    """
+
+    name: str
+    recipe: list[dict[str, Any]] = Field(default_factory=list)
+    quantize: str = "float32"
+    sparse: bool = False
+    fine_tune: Training = Field(default_factory=Training)
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _plain_recipe(cls, value: Any) -> Any:
+        if hasattr(value, "to_dict"):
+            value = value.to_dict()
+        if isinstance(value, Mapping):
+            from litesmith.recipe import Recipe  # needs Keras
+
+            Recipe.from_dict(value)  # of this version, or an error
+            value = value["techniques"]
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _file_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value) or value.endswith("."):
+            raise ValueError(
+                "a name that can be a folder's: up to 64 letters, digits and . _ + -, "
+                "beginning with a letter or a digit"
+            )
+        return value
+
+    @field_validator("sparse")
+    @classmethod
+    def _dense(cls, value: bool) -> bool:
+        if value:
+            raise ValueError("false: storing weights sparse is not offered by this version")
+        return value
+
+
+class Study(_Section):
+    """A whole study; `Study.load` reads one from a file.
+
+    Attributes:
+        seed: each variant derives its own from it and from its name.
+        model: where the model comes from.
+        data: where the data comes from.
+        baseline: how to train a model that is not trained yet; None where it is.
+        fine_tune: how variants whose recipe trains are trained.
+        variant: what to make; a `baseline` in float32 is put first unless one is named.
+    """
+
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    model: ModelSection
+    data: DataSection
+    baseline: Training | None = None
+    fine_tune: Training = Field(default_factory=Training)
+    variant: list[Variant] = Field(default_factory=list)
+
+    _root: Path = PrivateAttr(default_factory=Path.cwd)
+    _text: str | None = PrivateAttr(default=None)
+
+    @property
+    def root(self) -> Path:
+        """The folder that relative paths start from."""
+        return self._root
+
+    @property
+    def text(self) -> str | None:
+        """The file as it was written; None for a study made in Python."""
+        return self._text
+
+    @property
+    def variants(self) -> list[Variant]:
+        """All variants, the baseline first."""
+        named = [variant for variant in self.variant if variant.name == "baseline"]
+        others = [variant for variant in self.variant if variant.name != "baseline"]
+        return [*(named or [Variant(name="baseline")]), *others]
+
+    def fine_tuning(self, variant: Variant) -> Training:
+        """How `variant` is trained: its own settings over the study's over the default policy."""
+        return variant.fine_tune.over(self.fine_tune.over(FINE_TUNE_POLICY))
+
+    @model_validator(mode="after")
+    def _check_variants(self) -> Self:
+        seen: dict[str, str] = {}
+        for variant in self.variant:
+            key = variant.name.casefold()
+            if key in seen:  # some file systems know no capitals
+                raise ValueError(
+                    "variant names that differ by more than capitals, received "
+                    f"{seen[key]!r} and {variant.name!r}"
+                )
+            seen[key] = variant.name
+            if variant.name == "baseline" and (variant.recipe or variant.quantize != "float32"):
+                raise ValueError(
+                    "the variant 'baseline' to have no recipe and quantize = \"float32\", "
+                    "since all others are compared with it"
+                )
+        return self
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Study:
+        """Read a study file.
+
+        Args:
+            path: a TOML file; relative paths in it start from its folder. `builtin:digits` names
+                the study that ships with litesmith.
+
+        Raises:
+            StudyError: the file cannot be read, is no TOML, or says something that is wrong.
+        """
+        source = os.fspath(path)
+        if source.startswith("builtin:"):
+            name = source.removeprefix("builtin:")
+            folder = resources.files("litesmith.study") / "builtin"
+            names = [Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".toml")]
+            if name not in names:
+                raise StudyError(
+                    "unknown built-in study", received=name, fix=did_you_mean(name, sorted(names))
+                )
+            return cls.parse((folder / f"{name}.toml").read_text("utf-8"), source, Path.cwd())
+        file = Path(path)
+        if file.is_dir() or not file.exists():
+            raise StudyError(
+                "study file",
+                expected="the path of a TOML file",
+                received=f"{source} ({'a folder' if file.is_dir() else 'no such file'})",
+                fix="see examples/ for study files, or leave it out to run the built-in study",
+            )
+        try:
+            text = file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise StudyError(f"{source} cannot be read ({error})") from None
+        return cls.parse(text, file.name, file.resolve().parent)
+
+    @classmethod
+    def parse(cls, text: str, name: str, root: Path) -> Study:
+        """Read a study from TOML text.
+
+        Args:
+            text: the TOML.
+            name: what errors call the file.
+            root: the folder that relative paths start from.
+
+        Raises:
+            StudyError: the text is no TOML or says something that is wrong.
+        """
+        try:
+            content = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise StudyError(f"{name} is not valid TOML ({error})") from None
+        study = cls.from_dict(content, name)
+        study._root, study._text = root, text
+        return study
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], name: str = "study") -> Study:
+        """Read a study from a dictionary laid out as the file is.
+
+        Raises:
+            StudyError: a field is unknown, missing or wrong.
+        """
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise one_line(error, cls, content, name) from None

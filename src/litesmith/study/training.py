@@ -1,0 +1,160 @@
+"""Training a baseline, fine-tuning a variant.
+
+The default policy for fine-tuning is Adam, its learning rate taken up to 1e-3 over the first 5 %
+of the steps and then down to zero along a cosine (Loshchilov & Hutter, "SGDR", 2017). The weights
+of the last epoch are the ones used: a sparsity schedule makes earlier ones another model.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from litesmith.errors import LitesmithError, StudyError, did_you_mean
+from litesmith.study.file import Training
+from litesmith.study.progress import Event, Progress
+
+WARM_UP = 0.05  # share of the steps
+
+
+def steps_per_epoch(samples: int, settings: Training) -> int:
+    """Training steps in one epoch; the last batch may be smaller."""
+    return max(1, math.ceil(samples / (settings.batch_size or 1)))
+
+
+def learning_rate(settings: Training, steps: int) -> Any:
+    """The learning rate along training, for a Keras optimizer.
+
+    Args:
+        settings: every field set.
+        steps: training steps in an epoch.
+
+    Returns:
+        A number, or a `keras.optimizers.schedules.LearningRateSchedule`.
+    """
+    stages = settings.stages
+    if isinstance(settings.learning_rate, list) and len(stages) > 1:
+        ends, end = [], 0
+        for epochs, _ in stages[:-1]:
+            end += epochs * steps
+            ends.append(end - 1)  # Keras keeps a value up to and including its boundary
+        return keras.optimizers.schedules.PiecewiseConstantDecay(ends, [rate for _, rate in stages])
+    peak = stages[0][1]
+    total = settings.total_epochs * steps
+    if settings.decay != "cosine" or isinstance(settings.learning_rate, list) or total < 2:
+        return peak
+    warm = max(1, round(WARM_UP * total))
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.1 * peak,
+        decay_steps=max(1, total - warm),
+        warmup_target=peak,
+        warmup_steps=warm,
+    )
+
+
+def optimizer(settings: Training, steps: int) -> keras.optimizers.Optimizer:
+    """A fresh optimizer.
+
+    Raises:
+        StudyError: Keras has no optimizer of that name.
+    """
+    name = settings.optimizer or "adam"
+    try:
+        kind = type(keras.optimizers.get(name))
+    except ValueError:
+        known = sorted(
+            each.lower()
+            for each, value in vars(keras.optimizers).items()
+            if isinstance(value, type) and issubclass(value, keras.optimizers.Optimizer)
+        )
+        raise StudyError(
+            "optimizer",
+            expected="the name of a Keras optimizer",
+            received=repr(name),
+            fix=did_you_mean(name, known),
+        ) from None
+    return kind(learning_rate=learning_rate(settings, steps))
+
+
+class _Tell(keras.callbacks.Callback):
+    """Hands each epoch's figures on."""
+
+    def __init__(self, name: str, epochs: int, progress: Progress):
+        super().__init__()
+        self.name, self.epochs, self.progress = name, epochs, progress
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        figures = "  ".join(f"{key} {float(value):.4f}" for key, value in (logs or {}).items())
+        self.progress(
+            Event(
+                kind="epoch",
+                name=self.name,
+                text=figures,
+                number=epoch + 1,
+                total=self.epochs,
+            )
+        )
+
+
+def fit(
+    model: keras.Model,
+    data: Any,
+    settings: Training,
+    *,
+    loss: Any,
+    metrics: list[str],
+    seed: int,
+    name: str,
+    progress: Progress,
+) -> dict[str, list[float]]:
+    """Compile and train a model in place.
+
+    Args:
+        model: built.
+        data: a `litesmith.data.Dataset`.
+        settings: every field set.
+        loss: from `losses.loss_for`.
+        metrics: Keras metrics to follow.
+        seed: order of the samples, dropout.
+        name: the variant's, for `progress`.
+        progress: told each epoch.
+
+    Returns:
+        The history: a list an epoch for each figure.
+
+    Raises:
+        LitesmithError: the loss became infinite or no number.
+    """
+    keras.utils.set_random_seed(seed)
+    steps = steps_per_epoch(len(data.train), settings)
+    model.compile(optimizer=optimizer(settings, steps), loss=loss, metrics=metrics)
+    size = settings.batch_size or 1
+    history = model.fit(
+        data.train.keras(size, shuffle=True, seed=seed),
+        validation_data=data.validation.keras(size),
+        epochs=settings.total_epochs,
+        callbacks=[_Tell(name, settings.total_epochs, progress)],
+        verbose=0,
+    ).history
+    figures = {key: [float(value) for value in values] for key, values in history.items()}
+    last = figures.get("loss", [0.0])
+    if last and not math.isfinite(last[-1]):
+        raise LitesmithError(
+            f"training diverged: the loss is {last[-1]}", fix="lower the learning rate"
+        )
+    return figures
+
+
+def reseed(model: keras.Model, seed: int) -> None:
+    """Start a model's own random numbers (dropout, noise) anew.
+
+    Their state goes on counting while a model trains and is copied with it: a variant would
+    depend on what was trained before it in the same process.
+    """
+    states = [v for v in model.variables if v.path.endswith("seed_generator_state")]
+    for index, state in enumerate(states):
+        drawn = np.random.default_rng([seed, index]).integers(2**31, size=tuple(state.shape))
+        state.assign(drawn.astype(str(state.dtype)))

@@ -1,0 +1,43 @@
+"""The child in which the contract loads what was saved, and trains on."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+from litesmith.children import serve
+from litesmith.recipe import Recipe, prepare
+from litesmith.testing.contract import compile_for_test, fit_for_test
+from litesmith.testing.kinds import KINDS
+
+_recipe: list[Recipe] = []
+
+
+def _start(fields: dict[str, Any], arrays: list[np.ndarray]) -> tuple[dict, list]:
+    for module in fields["modules"]:
+        importlib.import_module(module)
+    _recipe[:] = [Recipe.from_json(fields["recipe"])]
+    return {}, []
+
+
+def _train_on(fields: dict[str, Any], arrays: list[np.ndarray]) -> tuple[dict, list]:
+    path, kind = fields["path"], KINDS[fields["kind"]]
+    if path.endswith(".weights.h5"):
+        model = prepare(kind.make(), _recipe[0])
+        model.load_weights(path)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = keras.saving.load_model(path)
+    if not path.endswith(".keras"):  # the other formats lose the optimizer's state
+        compile_for_test(model, "sgd")
+    fit_for_test(model, kind, 1)
+    return {}, model.get_weights()
+
+
+if __name__ == "__main__":
+    serve({"start": _start, "train_on": _train_on})

@@ -1,0 +1,130 @@
+"""Each dependency on a Keras internal, tried by itself against the installed Keras."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from litesmith.parametrize import internals
+
+pytestmark = pytest.mark.every_backend
+
+
+@pytest.fixture
+def dense():
+    layer = layers.Dense(3, name="dense")
+    layer.build((None, 4))
+    return layer
+
+
+@pytest.fixture
+def child():
+    layer = layers.Dense(2, name="child")
+    layer.build((None, 2))
+    return layer
+
+
+def test_a_built_layer_takes_a_child_and_stays_locked(dense, child):
+    internals.add_child(dense, "child", child)
+    assert any(weight is child.kernel for weight in dense.weights)
+    assert internals.children(dense) == [child]
+    with pytest.raises(ValueError, match="cannot add new elements"):
+        dense.other = layers.Dense(1)
+
+
+def test_a_child_moves_behind_its_siblings(dense, child):
+    other = layers.Dense(2, name="other")
+    other.build((None, 2))
+    internals.add_child(dense, "child", child)
+    internals.add_child(dense, "other", other)
+    internals.move_last(dense, child)
+    assert internals.children(dense) == [other, child]
+    assert dense.weights[-1] is child.bias
+
+
+def test_a_class_is_exchanged_and_state_stays(dense):
+    class Other(layers.Dense):
+        pass
+
+    kernel = dense.kernel
+    internals.set_class(dense, Other)
+    assert type(dense) is Other
+    assert dense.kernel is kernel
+
+
+def test_own_variables_are_the_layer_s_and_its_seeds():
+    dropout = layers.Dropout(0.5, seed=1)
+    assert [v.shape for v in internals.own_variables(dropout)] == [(2,)]
+    norm = layers.BatchNormalization()
+    norm.build((None, 4))
+    assert len(internals.own_variables(norm)) == 4
+    assert len(internals.own_trainable_variables(norm)) == 2
+    norm.trainable = False
+    assert len(internals.own_trainable_variables(norm)) == 2
+
+
+def test_paths_and_flags_are_set(dense):
+    internals.set_path(dense.kernel, "some/where/kernel")
+    assert dense.kernel.path == "some/where/kernel"
+    frozen = layers.Dense(3, trainable=False)
+    internals.copy_trainable_flag(frozen, dense)
+    assert dense.trainable is False
+
+
+def test_models_whose_config_holds_their_layers():
+    class Own(keras.Sequential):
+        def get_config(self):
+            return {}
+
+    inputs = layers.Input((2,))
+    assert internals.is_functional(keras.Sequential([layers.Input((2,)), layers.Dense(1)]))
+    assert internals.is_functional(keras.Model(inputs, layers.Dense(1)(inputs)))
+    assert not internals.is_functional(Own([layers.Input((2,)), layers.Dense(1)]))
+    assert not internals.is_functional(layers.Dense(1))
+
+
+def test_untracked_attributes_are_no_children(child):
+    layer = layers.Dense(1)
+    with internals.untracked():
+        layer.friend = child
+    assert internals.children(layer) == []
+
+
+def test_variables_are_read_in_their_own_type():
+    class Reads(layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(name="scale", shape=())
+
+        def call(self, inputs):
+            read.append(keras.backend.standardize_dtype(self.scale.value.dtype))
+            with internals.without_autocast():
+                read.append(keras.backend.standardize_dtype(self.scale.value.dtype))
+            return inputs
+
+    read = []
+    Reads(dtype="mixed_float16")(np.ones((1, 2), "float32"))
+    assert read[-2:] == ["float16", "float32"]
+
+
+def test_losses_have_somewhere_to_go_but_in_a_scope_that_drops_them():
+    assert internals.outer_scope_collects_losses()
+    with keras.StatelessScope():
+        assert not internals.outer_scope_collects_losses()
+    with keras.StatelessScope(collect_losses=True):
+        assert internals.outer_scope_collects_losses()
+
+
+def test_a_pass_on_shapes_alone_tells_how_often_it_ran():
+    calls = []
+
+    class Counts(layers.Layer):
+        def call(self, inputs):
+            calls.append(1)
+            return inputs
+
+    inputs = {"a": layers.Input((2,), name="a")}
+    model = keras.Model(inputs, Counts()(inputs["a"]))
+    calls.clear()
+    passes = internals.infer(model, internals.symbolic_inputs(model))
+    assert passes >= 1
+    assert len(calls) == passes
