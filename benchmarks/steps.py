@@ -1,0 +1,166 @@
+"""Time of a training step and bytes of variables, prepared ÷ plain Keras, and stock ÷ plain.
+
+    python benchmarks/steps.py --backends tensorflow jax --stock -o build/steps.json
+
+Each network is trained in alternating rounds, plain and prepared, in one process a backend; the
+ratio is of the medians, and the spread that of the rounds' ratios. A round is a `fit` of some
+steps, so everything `fit` does counts. The techniques' schedules run all through the measurement.
+With `--stock`, tfmot is measured the same way in an environment of its own, against plain
+tf_keras. Variable bytes are the model's, without the optimizer's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+NETWORKS = {"reference": ([28, 28, 1], 128), "mobilenet": ([96, 96, 3], 32)}
+RECIPES = {
+    "prune-0.8": {
+        "technique": "prune",
+        "sparsity": 0.8,
+        "schedule": {"type": "polynomial", "end_step": 10_000, "frequency": 10},
+    },
+    "cluster-16": {"technique": "cluster", "clusters": 16},
+    "cluster-256": {"technique": "cluster", "clusters": 256},
+    "qat": {"technique": "quantize", "weights": 8, "activations": 8},
+}
+
+
+def child(job: dict[str, Any]) -> None:
+    """Measure in this process; print one JSON line."""
+    import keras
+    import numpy as np
+
+    import litesmith as ls
+
+    shape, batch = NETWORKS[job["network"]]
+    rng = np.random.default_rng(0)
+    x = rng.random((batch * job["steps"], *shape), np.float32)
+    y = rng.integers(0, 10, len(x))
+    if job["network"] == "reference":
+        from litesmith.models import load
+
+        plain = load("builtin:reference")
+    else:
+        plain = keras.applications.MobileNetV2(
+            input_shape=tuple(shape), alpha=0.35, classes=10, weights=None
+        )
+    models = {"plain": plain}
+    for name in job["make"]:
+        recipe = ls.Recipe.from_dict([RECIPES[name]])
+        models[name] = ls.prepare(plain, recipe, steps=10_000)
+    for model in models.values():
+        model.compile("adam", "sparse_categorical_crossentropy")
+    times: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(job["rounds"] + 1):  # the first one compiles
+        for name, model in models.items():
+            began = time.perf_counter()
+            model.fit(x, y, batch_size=batch, verbose=0)
+            times[name].append((time.perf_counter() - began) / job["steps"])
+    rows = [
+        {"name": name, "seconds": each[1:], "bytes": _bytes(models[name])}
+        for name, each in times.items()
+    ]
+    print(json.dumps(rows))
+
+
+def _bytes(model: Any) -> int:
+    import math
+
+    widths = {"bool": 1, "uint8": 1, "int8": 1, "uint16": 2, "float16": 2, "bfloat16": 2}
+    return sum(
+        math.prod(v.shape) * widths.get(str(v.dtype), 8 if "64" in str(v.dtype) else 4)
+        for v in model.variables
+    )
+
+
+def ours(backend: str, job: dict[str, Any]) -> list[dict[str, Any]]:
+    """Measure litesmith on one backend, in a fresh process."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--child", json.dumps(job)],
+        env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def ratios(rows: list[dict[str, Any]], tool: str, network: str) -> list[dict[str, Any]]:
+    """Each technique against plain."""
+    plain = rows[0]
+    table = []
+    for each in rows[1:]:
+        single = [a / b for a, b in zip(each["seconds"], plain["seconds"], strict=True)]
+        table.append(
+            {
+                "tool": tool,
+                "network": network,
+                "technique": each["name"],
+                "step_ratio": statistics.median(each["seconds"])
+                / statistics.median(plain["seconds"]),
+                "step_ratio_fastest": min(each["seconds"]) / min(plain["seconds"]),
+                "spread": [min(single), max(single)],
+                "plain_ms": 1000 * statistics.median(plain["seconds"]),
+                "bytes_ratio": each["bytes"] / plain["bytes"],
+            }
+        )
+    return table
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backends", nargs="+", default=["tensorflow", "jax"])
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--make", nargs="+", default=["prune-0.8"], choices=list(RECIPES))
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--stock", action="store_true", help="measure tfmot, too")
+    parser.add_argument("-o", "--output", type=Path, default=Path("build/steps.json"))
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        child(json.loads(options.child))
+        return
+    table = []
+    print(
+        f"{'tool':22} {'network':10} {'technique':12} {'plain':>8} {'step ÷':>7} {'fastest':>7}",
+        end="",
+    )
+    print(f"  {'spread':13} {'bytes ÷':>7}")
+    for network in options.networks:
+        shape, batch = NETWORKS[network]
+        job = {"network": network, "make": options.make}
+        job |= {"steps": options.steps, "rounds": options.rounds}
+        runs = [(f"litesmith, {each}", partial(ours, each, job)) for each in options.backends]
+        if options.stock:
+            from stock import environment
+
+            more = {**job, "measure": "steps", "shape": shape, "batch_size": batch}
+            runs.append(("tfmot, tf_keras", partial(environment.run, more)))
+        for tool, run in runs:
+            for row in ratios(run(), tool, network):
+                table.append(row)
+                low, high = row["spread"]
+                print(
+                    f"{tool:22} {network:10} {row['technique']:12} {row['plain_ms']:5.1f} ms "
+                    f"{row['step_ratio']:7.3f} {row['step_ratio_fastest']:7.3f}  "
+                    f"{low:5.2f} … {high:4.2f} {row['bytes_ratio']:7.3f}",
+                    flush=True,
+                )
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(table, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

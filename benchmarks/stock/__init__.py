@@ -1,0 +1,1 @@
+"""The stock tools, in an environment of their own."""
