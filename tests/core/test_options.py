@@ -154,7 +154,7 @@ def test_a_schedule_is_laid_out_only_where_there_is_none():
     groups = ls.Prune(granularity=ls.NOfM(2, 4))
     laid = ls.Recipe(ls.Prune(sparsity=0.5), own, groups).laid_out(1000).techniques
     assert laid[0].schedule == ls.PolynomialDecay(end_step=400, frequency=8)
-    assert laid[0].ranking == "global"
+    assert laid[0].ranking == "lamp"
     assert laid[1] is own
     assert laid[2].ranking is None
 

@@ -163,8 +163,9 @@ def test_without_a_schedule_the_prepared_model_is_sparse_at_once(model):
     ).items()
 
 
-def test_the_global_ranking_gives_exactly_the_asked_share_over_all_kernels(model):
-    prepared = ls.prepare(model, ls.Prune(sparsity=0.6, ranking="global"))
+@pytest.mark.parametrize("ranking", ["global", "lamp"])
+def test_a_ranking_gives_exactly_the_asked_share_over_all_kernels(model, ranking):
+    prepared = ls.prepare(model, ls.Prune(sparsity=0.6, ranking=ranking))
     dropped = sum(entry.detail["zeros"] for entry in prepared.report.done)
     weights = sum(entry.detail["weights"] for entry in prepared.report.done)
     assert dropped == round(0.6 * weights)

@@ -98,6 +98,18 @@ def test_the_global_share_goes_by_magnitude_and_adds_up():
     assert sum(core.share_out([small, large], [1, 1], 0.37)) == 37
 
 
+def test_layer_adaptive_scores_are_a_units_part_in_what_stays():
+    scores = np.random.default_rng(0).random(30).astype("float32")
+    found = core.layer_adaptive(scores)
+    for score, adapted in zip(scores.astype("float64"), found, strict=True):
+        rest = np.square(scores[scores >= score].astype("float64")).sum()
+        assert adapted == pytest.approx(score**2 / rest, rel=1e-6)
+    assert found.max() == 1.0
+    # The scale of a kernel tells nothing of it.
+    np.testing.assert_allclose(core.layer_adaptive(scores * 8), found, rtol=1e-6)
+    assert core.layer_adaptive(np.zeros(3)).tolist() == [0, 0, 0]
+
+
 def test_the_global_share_weighs_units_by_their_size():
     scores = [np.array([1.0, 2, 3, 4]), np.array([10.0, 20])]
     assert core.share_out(scores, [5, 10], 0.5) == [3, 0]  # 15 of 40, since 4 units would be all

@@ -13,7 +13,7 @@ from litesmith.errors import RecipeError
 from litesmith.granularity import Granularity, NOfM, Unstructured, granularity_from
 from litesmith.options import number
 from litesmith.parametrize import Kernel
-from litesmith.pruning.core import canonical_shape, share_out, to_canonical
+from litesmith.pruning.core import canonical_shape, layer_adaptive, share_out, to_canonical
 from litesmith.pruning.parametrization import Mask, unit_scores
 from litesmith.schedules import Constant, PolynomialDecay, Schedule
 from litesmith.technique import Plan, Technique
@@ -38,9 +38,12 @@ class Prune(Technique):
         granularity: what is zero or kept as one: `Unstructured()`, `NOfM(2, 4)`, `PerBlock(4)`,
             `PerChannel()`.
         ranking: "layer" gives each kernel the same sparsity; "global" ranks the weights of all
-            kernels together, once, when the model is prepared, and gives each kernel its share.
-            None is "layer", but "global" where a study lays the recipe out: that costs less
-            accuracy (docs/decisions.md).
+            kernels together, once, when the model is prepared, and gives each kernel its share;
+            "lamp" does so by each weight's part in what its kernel keeps, w² ÷ the sum of the
+            squares that are no smaller (Lee et al., "Layer-adaptive sparsity for the
+            magnitude-based pruning", 2021), which does not depend on a kernel's scale. None is
+            "layer", but "lamp" where a study lays the recipe out: that costs the least accuracy
+            (docs/decisions.md).
         gradient: "masked" stops the gradient of pruned weights; "dense" lets it through, so that
             they go on learning and can grow back (straight-through; Evci et al., 2020, discuss
             growth by gradient).
@@ -54,7 +57,7 @@ class Prune(Technique):
     sparsity: float | None = None
     schedule: Schedule | None = None
     granularity: Granularity = Unstructured()
-    ranking: Literal["layer", "global"] | None = None
+    ranking: Literal["layer", "global", "lamp"] | None = None
     gradient: Literal["masked", "dense"] = "masked"
 
     def __post_init__(self) -> None:
@@ -63,7 +66,8 @@ class Prune(Technique):
         if self.schedule is not None and not isinstance(self.schedule, Schedule):
             object.__setattr__(self, "schedule", Schedule.from_dict(self.schedule))
         self._check_sparsity()
-        for field, choices in (("ranking", ("layer", "global")), ("gradient", ("masked", "dense"))):
+        choices_of = {"ranking": ("layer", "global", "lamp"), "gradient": ("masked", "dense")}
+        for field, choices in choices_of.items():
             value = getattr(self, field)
             if value not in choices and not (field == "ranking" and value is None):
                 raise RecipeError(
@@ -71,11 +75,11 @@ class Prune(Technique):
                     expected=" or ".join(map(repr, choices)),
                     received=value,
                 )
-        if self.ranking == "global" and isinstance(self.granularity, NOfM):
+        if self.ranking not in (None, "layer") and isinstance(self.granularity, NOfM):
             raise RecipeError(
                 "prune: ranking",
                 expected="'layer' with n:m sparsity, which is the same in every group",
-                received="global",
+                received=self.ranking,
             )
 
     def _check_sparsity(self) -> None:
@@ -130,11 +134,14 @@ class Prune(Technique):
         if isinstance(self.granularity, NOfM):
             return [self.granularity.m - self.granularity.n] * len(kernels)
         units = [self._units(kernel) for kernel in kernels]
-        if self.ranking != "global" or not kernels:
+        if self.ranking in (None, "layer") or not kernels:
             # One unit stays: a kernel of zeros cuts the network in two.
             return [min(round(self.sparsity * count), count - 1) for count in units]
         sizes = [math.prod(k.shape) // count for k, count in zip(kernels, units, strict=True)]
-        return share_out([self._scores(kernel) for kernel in kernels], sizes, self.sparsity)
+        scores = [self._scores(kernel) for kernel in kernels]
+        if self.ranking == "lamp":
+            scores = [layer_adaptive(each) for each in scores]
+        return share_out(scores, sizes, self.sparsity)
 
     def _units(self, kernel: Kernel) -> int:
         shape = unit_scores(
@@ -182,10 +189,10 @@ class Prune(Technique):
         return None
 
     def laid_out(self, steps: int) -> Self:
-        """With a cubic schedule along the run and a global ranking, where they are not set."""
+        """With a cubic schedule along the run and a ranking over the model, where they are not set."""
         changes: dict[str, Any] = {}
         if self.ranking is None and not isinstance(self.granularity, NOfM):
-            changes["ranking"] = "global"
+            changes["ranking"] = "lamp"
         end = round(PRUNING_SHARE * steps)
         if self.schedule is None and end >= 1:
             changes["schedule"] = PolynomialDecay(end_step=end, frequency=max(1, end // 50))

@@ -133,6 +133,28 @@ def spread_blocks(mask: Any, block: tuple[int, int]) -> Any:
     return ops.repeat(ops.repeat(mask, high, axis=0), wide, axis=2)
 
 
+def layer_adaptive(scores: np.ndarray) -> np.ndarray:
+    """LAMP: each unit's part in what its kernel keeps when it and all smaller ones go.
+
+        s²(u) / Σ s²(v) over the units v with s(v) ≥ s(u)
+
+    (Lee, Park, Mo, Ahn and Shin, "Layer-adaptive sparsity for the magnitude-based pruning", 2021.)
+    The largest unit of each kernel has 1, so none is left without any.
+
+    Args:
+        scores: magnitudes of a kernel's units, a flat array.
+
+    Returns:
+        float64 scores in the same order, comparable between kernels.
+    """
+    order = np.argsort(scores, kind="stable")
+    squares = np.square(np.asarray(scores, np.float64)[order])
+    rest = np.cumsum(squares[::-1])[::-1]
+    adapted = np.empty_like(squares)
+    adapted[order] = squares / np.where(rest > 0, rest, 1.0)
+    return adapted
+
+
 def share_out(scores: Sequence[np.ndarray], sizes: Sequence[int], sparsity: float) -> list[int]:
     """Rank the units of all kernels together and tell how many each loses.
 

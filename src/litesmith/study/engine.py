@@ -29,8 +29,8 @@ from litesmith.export import calibrate, convert, export
 from litesmith.export.presets import CALIBRATED
 from litesmith.recipe import prepare, strip
 from litesmith.report import Report
-from litesmith.study import measure, training
-from litesmith.study.file import Study
+from litesmith.study import measure, teaching, training
+from litesmith.study.file import Study, Training
 from litesmith.study.plan import Job, Plan, make_plan
 from litesmith.study.progress import Event, Kind, Progress
 from litesmith.study.replay import Replay
@@ -100,6 +100,7 @@ class _Engine:
         self.versions |= {"litesmith": __version__, "backend": keras.backend.backend()}
         # The baseline's conversion and calibration serve many variants, and are charged to none.
         self.seconds = {"convert": 0.0, "calibrate": 0.0}
+        self.taught: tuple[Any, Any] | None = None
 
     def run(self) -> StudyResult:
         jobs = self.plan.jobs
@@ -246,11 +247,12 @@ class _Engine:
                 training.reseed(prepared, job.seed)
         if job.steps:
             with self._phase(result, "fit"):
+                taught, loss = self._lesson(job.training, result)
                 history = training.fit(
                     prepared,
-                    self.plan.data,
+                    taught,
                     job.training,
-                    loss=self.plan.loss,
+                    loss=loss,
                     metrics=self.plan.fit_metrics,
                     seed=job.seed,
                     name=job.variant.name,
@@ -264,6 +266,20 @@ class _Engine:
         with files.atomic(folder / "stripped.keras") as temporary:
             stripped.save(temporary)
         return _Trained(stripped, prepared.report)
+
+    def _lesson(self, settings: Training, result: VariantResult) -> tuple[Any, Any]:
+        """The data and the loss to fine-tune with: the baseline's answers beside the labels."""
+        plan = self.plan
+        if not settings.distill:
+            return plan.data, plan.loss
+        if not teaching.affordable(len(plan.data.train), plan.head):
+            result.notes.append("not distilled: the baseline's answers would take over a gigabyte")
+            return plan.data, plan.loss
+        if self.taught is None:
+            with evaluation.runner(self.baseline.model) as teacher:
+                answers = evaluation.predict(teacher, plan.data.train)[0]
+            self.taught = teaching.lesson(plan.data, plan.head, answers, self.study.model.loss)
+        return self.taught
 
     def _convert(self, job: Job, trained: _Trained, seconds: dict[str, float]) -> None:
         """Convert and, where the preset needs it, calibrate: both once a Keras model."""

@@ -85,6 +85,7 @@ class Training(_Section):
         optimizer: the name of a Keras optimizer.
         decay: `"cosine"` takes a single learning rate up over the first 5 % of the steps and then
             down to zero (Loshchilov & Hutter 2017); `"none"` keeps it.
+        distill: whether the baseline's answers teach beside the labels; for fine-tuning only.
     """
 
     epochs: int | list[int] | None = None
@@ -92,6 +93,7 @@ class Training(_Section):
     batch_size: int | None = Field(default=None, ge=1)
     optimizer: str | None = None
     decay: Literal["cosine", "none"] | None = None
+    distill: bool | None = None
 
     @field_validator("epochs")
     @classmethod
@@ -164,10 +166,15 @@ class Training(_Section):
 
 
 BASELINE_POLICY = Training(
-    epochs=[8, 2], learning_rate=[1e-3, 1e-4], batch_size=128, optimizer="adam", decay="none"
+    epochs=[8, 2],
+    learning_rate=[1e-3, 1e-4],
+    batch_size=128,
+    optimizer="adam",
+    decay="none",
+    distill=False,
 )
 FINE_TUNE_POLICY = Training(
-    epochs=3, learning_rate=1e-3, batch_size=128, optimizer="adam", decay="cosine"
+    epochs=3, learning_rate=1e-3, batch_size=128, optimizer="adam", decay="cosine", distill=True
 )
 
 
@@ -180,6 +187,7 @@ class Variant(_Section):
             `Recipe` object is taken too.
         quantize: an export preset.
         sparse: always false: sparse storage is not offered yet.
+        distill: short for `fine_tune = { distill = … }`.
         fine_tune: overrides of `[fine_tune]`.
     """
 
@@ -187,6 +195,7 @@ class Variant(_Section):
     recipe: list[dict[str, Any]] = Field(default_factory=list)
     quantize: str = "float32"
     sparse: bool = False
+    distill: bool | None = None
     fine_tune: Training = Field(default_factory=Training)
 
     @field_validator("recipe", mode="before")
@@ -260,10 +269,15 @@ class Study(_Section):
 
     def fine_tuning(self, variant: Variant) -> Training:
         """How `variant` is trained: its own settings over the study's over the default policy."""
-        return variant.fine_tune.over(self.fine_tune.over(FINE_TUNE_POLICY))
+        own = variant.fine_tune
+        if variant.distill is not None:
+            own = own.model_copy(update={"distill": variant.distill})
+        return own.over(self.fine_tune.over(FINE_TUNE_POLICY))
 
     @model_validator(mode="after")
     def _check_variants(self) -> Self:
+        if self.baseline is not None and self.baseline.distill:
+            raise ValueError("[baseline] distill to be false: the baseline is the teacher")
         seen: dict[str, str] = {}
         for variant in self.variant:
             key = variant.name.casefold()

@@ -66,6 +66,7 @@ class Plan:
         baseline: how to train the model first; None where it is trained.
         loss: to compile with.
         fit_metrics: Keras metrics to follow while training.
+        head: the model's one output.
         jobs: the variants, the baseline first.
     """
 
@@ -76,6 +77,7 @@ class Plan:
     baseline: Training | None
     loss: Any
     fit_metrics: list[str]
+    head: losses.Head
     jobs: list[Job]
 
     def source(self) -> dict[str, Any]:
@@ -119,7 +121,7 @@ def make_plan(study: Study) -> Plan:
     dataset = _load_data(study)
     model = _load_model(study, dataset)
     look = dataset.train.take(_LOOK)
-    loss = _fit_loss(study, model, dataset, look)
+    loss, head = _fit_loss(study, model, dataset, look)
     follow = ["accuracy"] if "accuracy" in study.model.metrics else []
     _try_scores(study, model, look, loss, follow)
     if baseline is not None:
@@ -127,7 +129,7 @@ def make_plan(study: Study) -> Plan:
     if recipes:
         copy_model(model)  # as `prepare` will: it says why a model cannot be made again
     jobs = [_job(study, variant, recipes, model, dataset) for variant in study.variants]
-    return Plan(study, dataset, dataset.summary(), model, baseline, loss, follow, jobs)
+    return Plan(study, dataset, dataset.summary(), model, baseline, loss, follow, head, jobs)
 
 
 def _load_data(study: Study) -> Dataset:
@@ -174,7 +176,9 @@ def _baseline(study: Study) -> Training | None:
     return None
 
 
-def _fit_loss(study: Study, model: keras.Model, dataset: Dataset, look: Split) -> Any:
+def _fit_loss(
+    study: Study, model: keras.Model, dataset: Dataset, look: Split
+) -> tuple[Any, losses.Head]:
     batch, _ = next(data.batches(look, _LOOK))
     try:
         outputs = losses.heads(model, batch)
@@ -196,7 +200,7 @@ def _fit_loss(study: Study, model: keras.Model, dataset: Dataset, look: Split) -
     labels = [split.y for split in dataset.splits.values() if split.y is not None]
     for each in labels[1:]:  # a test split may hold a class that the training split lacks
         losses.loss_for(study.model.loss, outputs, each)
-    return losses.loss_for(study.model.loss, outputs, labels[0])
+    return losses.loss_for(study.model.loss, outputs, labels[0]), outputs[0]
 
 
 def _try_scores(
