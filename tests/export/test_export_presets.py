@@ -6,7 +6,16 @@ import pytest
 from keras import layers
 
 from litesmith.errors import ExportError, PresetError
-from litesmith.export import PRESETS, Rule, Rules, calibrate, convert, export, flatbuffer
+from litesmith.export import (
+    PRESETS,
+    Rule,
+    Rules,
+    calibrate,
+    convert,
+    export,
+    flatbuffer,
+    post_training,
+)
 from litesmith.export.post_training import float_operators, quantize
 from litesmith.export.presets import rules_of
 
@@ -40,7 +49,26 @@ def _types(content):
     return edges, kernels
 
 
-def test_types_of_kernels_and_edges(calibrated):
+def test_small_kernels_stay_float_in_the_dynamic_presets(calibrated, monkeypatch):
+    _, float_model, _, _ = calibrated("nested")
+    names = {kernel.tensor: np.prod(kernel.shape) for kernel in float_model.kernels}
+    conv = min(names, key=names.get)
+    monkeypatch.setattr(post_training, "_LEAST_ELEMENTS", names[conv] + 1)
+    kinds = {
+        preset: _types(quantize(float_model, rules_of(preset)))[1]
+        for preset in ("dynamic_int8", "dynamic_int4", "weight_int8")
+    }
+    assert kinds["dynamic_int8"][conv] == kinds["dynamic_int4"][conv] == "FLOAT32"
+    assert kinds["weight_int8"][conv] == "INT8"
+    largest = max(names, key=names.get)
+    assert kinds["dynamic_int8"][largest] == "INT8"
+    # A rule that asks for it has it.
+    asked = rules_of({"rules": [{"where": ".*", "preset": "dynamic_int8"}]})
+    assert _types(quantize(float_model, asked))[1][conv] == "INT8"
+
+
+def test_types_of_kernels_and_edges(calibrated, monkeypatch):
+    monkeypatch.setattr(post_training, "_LEAST_ELEMENTS", 0)
     _, float_model, _, calibration = calibrated("nested")
     conv, depthwise, dense = [kernel.tensor for kernel in float_model.kernels]
     expected = {

@@ -28,6 +28,10 @@ _FOUR_BIT = ("CONV_2D", "FULLY_CONNECTED", "EMBEDDING_LOOKUP")
 _SEAMS = ("QUANTIZE", "DEQUANTIZE")
 # Presets under which an embedding's table becomes int8.
 _TABLES = ("dynamic_int8", "dynamic_int4", "weight_int8", "weight_int4")
+# A kernel with fewer weights gains a few hundred bytes by eight bits and loses accuracy like a large
+# one: in the dynamic presets it stays float, as in the converter's dynamic range mode, unless a
+# rule asks for it.
+_LEAST_ELEMENTS = 1024
 # These look at a tensor's shape, not at its numbers.
 _SHAPES = ("SHAPE", "RANK")
 # Where the quantizer calls an operator otherwise than LiteRT.
@@ -131,7 +135,7 @@ def _recipe(model: FloatModel, read: flatbuffer.Flatbuffer, rules: Rules) -> Any
 
     manager = recipe_manager.RecipeManager()
     places = list(_places(read))
-    _add(manager, ".*", rules.default)
+    _add(manager, ".*", rules.default, least=_LEAST_ELEMENTS)
     if rules.default != "int8":
         for place in places:
             if place.name in ("INPUT", "OUTPUT"):
@@ -212,7 +216,9 @@ def _tensors_of(model: FloatModel, where: str) -> set[str]:
     return found
 
 
-def _add(manager: Any, scope: str, preset: str, operator: str | None = None) -> bool:
+def _add(
+    manager: Any, scope: str, preset: str, operator: str | None = None, *, least: int = 0
+) -> bool:
     """Translate a preset into the quantizer's configuration.
 
     Args:
@@ -221,6 +227,7 @@ def _add(manager: Any, scope: str, preset: str, operator: str | None = None) -> 
         preset: what they get.
         operator: only operators of this name (an output of the file goes by the same name as the
             operator that computes it); None means all, as far as the quantizer can.
+        least: in a dynamic preset, weights with fewer elements stay float.
 
     Returns:
         Whether the quantizer has such a form of the operator.
@@ -244,11 +251,25 @@ def _add(manager: Any, scope: str, preset: str, operator: str | None = None) -> 
         elif preset in CALIBRATED:
             manager.add_static_config(scope, target, 16 if preset == "int16x8" else 8, 8)
         else:
-            add = (
-                manager.add_dynamic_config
-                if preset.startswith("dynamic")
-                else manager.add_weight_only_config
-            )
+            dynamic = preset.startswith("dynamic")
+
+            def add(scope: str, target: Any, bits: int) -> None:
+                config = qtyping.OpQuantizationConfig(
+                    weight_tensor_config=qtyping.TensorQuantizationConfig(
+                        num_bits=bits,
+                        symmetric=True,
+                        granularity=qtyping.QuantGranularity.CHANNELWISE,
+                    ),
+                    compute_precision=qtyping.ComputePrecision.INTEGER
+                    if dynamic
+                    else qtyping.ComputePrecision.FLOAT,
+                    explicit_dequantize=not dynamic,
+                    min_weight_elements=least if dynamic else 0,
+                )
+                manager.add_quantization_config(
+                    scope, target, config, algorithms.MIN_MAX_UNIFORM_QUANT
+                )
+
             four = preset.endswith("int4")
             add(scope, target, 4 if four and operator in _FOUR_BIT else 8)
             if four and operator is None:

@@ -189,7 +189,7 @@ class Prune(Technique):
         return None
 
     def laid_out(self, steps: int) -> Self:
-        """With a cubic schedule along the run and a ranking over the model, where they are not set."""
+        """With a cubic schedule along the run and a ranking over the model, where none is set."""
         changes: dict[str, Any] = {}
         if self.ranking is None and not isinstance(self.granularity, NOfM):
             changes["ranking"] = "lamp"
