@@ -28,9 +28,9 @@ _FOUR_BIT = ("CONV_2D", "FULLY_CONNECTED", "EMBEDDING_LOOKUP")
 _SEAMS = ("QUANTIZE", "DEQUANTIZE")
 # Presets under which an embedding's table becomes int8.
 _TABLES = ("dynamic_int8", "dynamic_int4", "weight_int8", "weight_int4")
-# A kernel with fewer weights gains a few hundred bytes by eight bits and loses accuracy like a large
-# one: in the dynamic presets it stays float, as in the converter's dynamic range mode, unless a
-# rule asks for it.
+# A kernel with fewer weights gains a few hundred bytes by eight bits and loses accuracy like a
+# large one: in the dynamic presets it stays float, as in the converter's dynamic range mode,
+# unless a rule asks for it.
 _LEAST_ELEMENTS = 1024
 # These look at a tensor's shape, not at its numbers.
 _SHAPES = ("SHAPE", "RANK")
