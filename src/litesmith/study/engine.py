@@ -24,7 +24,7 @@ from litesmith.benchmarking import benchmark
 from litesmith.benchmarking.machine import machine
 from litesmith.comparison import compare
 from litesmith.comparison.results import Latency, Memory, Size, StudyResult, VariantResult
-from litesmith.errors import LitesmithWarning
+from litesmith.errors import LitesmithWarning, OutputError
 from litesmith.export import calibrate, convert, export
 from litesmith.export.presets import CALIBRATED
 from litesmith.recipe import prepare, strip
@@ -130,7 +130,7 @@ class _Engine:
         mark = fingerprint(
             source=self.plan.source(),
             data=self.plan.summary["sha256"],
-            training=settings.model_dump(),
+            training=settings.model_dump(exclude={"distill"}),  # a baseline has no teacher
             loss=self.study.model.loss,
             seed=self.study.seed,
             versions=self.versions,
@@ -198,6 +198,8 @@ class _Engine:
         result.seconds = dict.fromkeys(_PHASES, 0.0)
         try:
             self._make(job, result)
+        except OutputError:  # the disk is full: nothing more could be recorded
+            raise
         except Exception as error:  # noqa: BLE001  one variant's failure does not end the others
             self.store.log(traceback.format_exc())
             first = (str(error).strip().splitlines() or [""])[0]
