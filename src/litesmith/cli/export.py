@@ -47,6 +47,13 @@ def export(
     io_dtype: Annotated[
         str, typer.Option("--io-dtype", help="int8 or uint8: inputs and outputs of int8 models.")
     ] = "int8",
+    sparse: Annotated[
+        bool,
+        typer.Option(
+            "--sparse",
+            help="Leave the zeros of pruned weights out of the file; it then loads more slowly.",
+        ),
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail where operators stay float in an int8 model.")
     ] = False,
@@ -57,11 +64,18 @@ def export(
     debug: Debug = False,
 ) -> int:
     """Write a model as a .tflite, quantized or not, with a manifest beside it."""
+    from litesmith import files
     from litesmith.export import export as write
     from litesmith.export import presets
 
     if output.suffix != ".tflite":
-        raise PresetError("-o", expected="a path that ends in .tflite", received=str(output))
+        raise PresetError(
+            "-o",
+            expected="a path that ends in .tflite",
+            received=str(output),
+            fix="name it so",
+        )
+    files.check_writable(output)
     if presets.check_preset(quantize) in presets.CALIBRATED and calibration is None:
         raise PresetError(
             f"--quantize {quantize}",
@@ -83,6 +97,7 @@ def export(
             calibration=samples,
             calibration_samples=calibration_samples,
             io_dtype=io_dtype,
+            sparse=sparse,
             strict=strict,
             allow_select_tf_ops=select_tf_ops,
         )
@@ -90,5 +105,7 @@ def export(
         write_json({"path": str(output), **artifact.manifest.model_dump(by_alias=True)})
         return 0
     size = kilobytes(output.stat().st_size)
+    if artifact.manifest.sparse is not None:
+        size += f" ({kilobytes(artifact.manifest.sparse.dense_size.file)} dense)"
     stdout_console().print(f"{output}: {quantize}, {size}", markup=False, highlight=False)
     return 0

@@ -68,6 +68,12 @@ def columns(comparison: Comparison) -> list[Column]:
         ),
         Column("file", "Size of the .tflite; kB is 1,000 bytes.", file_size, figures.size, "low"),
         Column(
+            "dense file",
+            "Size of the same .tflite with its zeros stored.",
+            lambda v: v.dense_size.file if v.dense_size else None,
+            figures.size,
+        ),
+        Column(
             "zipped", "Size after zlib level 9, as in a download.", zip_size, figures.size, "low"
         ),
         _ratio_column("smaller", "Baseline's zipped size ÷ this one's.", zip_size, base),

@@ -30,6 +30,8 @@ def recipe(variant: VariantResult) -> str:
         steps.append(" ".join([name, *(f"{key}={_short(value)}" for key, value in fields.items())]))
     if variant.quantize:
         steps.append(variant.quantize)
+    if variant.sparse:
+        steps.append("stored sparse")
     return " · ".join(steps)
 
 

@@ -56,12 +56,14 @@ class VariantResult(_Row):
     name: str
     recipe: list[dict[str, Any]] = Field(default_factory=list)
     quantize: str = "float32"
+    sparse: bool = False  # whether its zeros were to be left out of the file
     status: Literal["done", "failed"] = "done"
     error: str | None = None
     metrics: dict[str, float] = Field(default_factory=dict)
     keras_metrics: dict[str, float] = Field(default_factory=dict)
     agreement: float | None = None
     size: Size | None = None
+    dense_size: Size | None = None  # of the same file with its zeros stored
     sparsity: float | None = None
     unique_weights: int | None = None
     latency_ms: Latency | None = None

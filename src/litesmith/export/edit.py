@@ -15,7 +15,8 @@ from ai_edge_litert import schema_py_generated as schema
 SIGNATURE = "serving_default"
 
 
-def _unfold(content: bytes) -> Any:
+def unfold(content: bytes) -> Any:
+    """A `.tflite` in the schema's object form (`ModelT`), to be changed and packed."""
     from ai_edge_litert.tools import flatbuffer_utils
 
     return flatbuffer_utils.read_model_from_bytearray(bytearray(content))
@@ -43,7 +44,7 @@ def name_signature(
     Returns:
         The edited `.tflite`.
     """
-    model = _unfold(content)
+    model = unfold(content)
     _distinguish(model)
     graph = model.subgraphs[0]
     if outputs is None:
@@ -62,7 +63,7 @@ def name_signature(
 
 def distinct_names(content: bytes) -> bytes:
     """Give every tensor a name of its own over all subgraphs, which litert-quantizer needs."""
-    model = _unfold(content)
+    model = unfold(content)
     return _pack(model) if _distinguish(model) else content
 
 
@@ -117,9 +118,9 @@ def unsigned_edges(content: bytes, *, inputs: bool = True, outputs: bool = True)
     Returns:
         The edited `.tflite`.
     """
-    model = _unfold(content)
+    model = unfold(content)
     graph = model.subgraphs[0]
-    code = _quantize_code(model)
+    code = operator_code(model, schema.BuiltinOperator.QUANTIZE)
     moved: dict[int, int] = {}
     if inputs:
         front = []
@@ -147,14 +148,14 @@ def unsigned_edges(content: bytes, *, inputs: bool = True, outputs: bool = True)
     return _pack(model)
 
 
-def _quantize_code(model: Any) -> int:
+def operator_code(model: Any, builtin: int) -> int:
+    """The index of a builtin operator (one of the first 127) among a model's, added if need be."""
     for index, code in enumerate(model.operatorCodes):
-        if code.builtinCode == schema.BuiltinOperator.QUANTIZE:
+        if code.builtinCode == builtin:
             code.version = max(code.version, 1)
             return index
     code = schema.OperatorCodeT()
-    code.builtinCode = schema.BuiltinOperator.QUANTIZE
-    code.deprecatedBuiltinCode = schema.BuiltinOperator.QUANTIZE
+    code.builtinCode = code.deprecatedBuiltinCode = builtin
     code.version = 1
     model.operatorCodes.append(code)
     return len(model.operatorCodes) - 1

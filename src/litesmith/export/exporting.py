@@ -13,10 +13,11 @@ from litesmith import files
 from litesmith.children import Child
 from litesmith.errors import ChildError, ExportError, PresetError
 from litesmith.export.calibration import Calibration, calibrate
-from litesmith.export.float_model import convert
+from litesmith.export.float_model import FloatModel, convert
 from litesmith.export.manifest import Manifest, describe
 from litesmith.export.post_training import quantize as derive
 from litesmith.export.presets import Rules, check_io, rules_of
+from litesmith.export.sparse import Sparse, store_sparse
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,7 @@ def export(
     calibration: Any = None,
     calibration_samples: int = 200,
     io_dtype: str = "int8",
+    sparse: bool = False,
     strict: bool = False,
     allow_select_tf_ops: bool = False,
 ) -> Artifact:
@@ -66,6 +68,8 @@ def export(
             ``"int8"``, ``"int8_float_io"`` and ``"int16x8"``.
         calibration_samples: how many samples to take of the data.
         io_dtype: ``"int8"`` or ``"uint8"``: type of the inputs and outputs of ``"int8"``.
+        sparse: leave the zeros of the weights out of the file, where that makes it smaller and
+            changes no bit of what it gives. It loads more slowly, and zips to a little more.
         strict: make operators that stay float in an integer model an error.
         allow_select_tf_ops: fall back to TensorFlow's own kernels for operators LiteRT lacks.
 
@@ -74,6 +78,7 @@ def export(
 
     Raises:
         PresetError: an unknown preset, a rule that matches nothing, no calibration data.
+        OutputError: the file cannot be written: forbidden, a folder, a full disk.
         DataError: calibration data that do not fit; nothing is written.
         ModelError: the model cannot be read.
         ExportError: conversion or quantization failed, or LiteRT cannot run the file; nothing is
@@ -82,8 +87,12 @@ def export(
     target = Path(path)
     if target.suffix != ".tflite":
         raise PresetError(
-            "export", expected="a path that ends in .tflite", received=os.fspath(path)
+            "export",
+            expected="a path that ends in .tflite",
+            received=os.fspath(path),
+            fix="name it so",
         )
+    files.check_writable(target)
     rules = rules_of(quantize)
     check_io(rules.default, io_dtype)
     if rules.needs_calibration and calibration is None:
@@ -102,8 +111,11 @@ def export(
             else calibrate(source, calibration, calibration_samples)
         )
     content = derive(source, rules, ranges, io_dtype=io_dtype)
+    stored: Sparse | None = None
+    if sparse:
+        content, stored = _without_zeros(content, source, rules)
     told = None if ranges is None else {"samples": ranges.samples, "rule": ranges.rule}
-    manifest = describe(content, source, rules, calibration=told)
+    manifest = describe(content, source, rules, calibration=told, sparse=stored)
     if strict and manifest.float_operators:
         names = ", ".join(f"{n} × {name}" for name, n in manifest.float_operators.items())
         raise ExportError(
@@ -114,9 +126,22 @@ def export(
         manifest.notes += ("not tried: it needs a runtime with TensorFlow's operators",)
     else:
         manifest.notes += _try_out(content, rules)
-    files.write_bytes(target, content)
-    files.write_text(f"{target}.json", manifest.to_json())
+    beside = target.with_name(f"{target.name}.json")
+    # The last one is moved into place first: a model is never without its manifest for long.
+    files.write_together({beside: manifest.to_json().encode(), target: content})
     return Artifact(target, manifest)
+
+
+def _without_zeros(content: bytes, source: FloatModel, rules: Rules) -> tuple[bytes, Sparse]:
+    """Store the weights sparse, checked against the dense file."""
+    if source.select_tf_ops:
+        raise ExportError(
+            "sparse=True needs the file to be run, to see that nothing changed, and this one needs "
+            "a runtime with TensorFlow's operators",
+            fix="leave sparse out, or replace the layers those operators come from",
+        )
+    _try_out(content, rules)
+    return store_sparse(content)
 
 
 def _try_out(content: bytes, rules: Rules) -> tuple[str, ...]:

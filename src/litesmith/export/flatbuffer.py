@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from litesmith import files
 from litesmith.errors import ModelError
 from litesmith.export import tensor_data
 
@@ -46,12 +47,14 @@ class Tensor:
         shape_signature: the same, with -1 for a dynamic dimension.
         type: name of the element type in the schema: ``"FLOAT32"``, ``"INT8"``, ``"INT4"``, …
         buffer: index of the buffer that holds its data; tensors may share one. 0 is empty.
-        stored: bytes of that buffer, 0 where the tensor is computed at run time.
+        stored: bytes of that buffer, and of the indices where it is stored sparse; 0 where the
+            tensor is computed at run time.
         scale: quantization scales, shape `(1,)` or `(channels,)`; None where not quantized.
         zero_point: zero points, int64, of the same shape; None where not quantized.
         axis: the dimension the scales run along.
         sparse: whether the data are stored sparse.
         variable: whether it keeps its value between invocations.
+        raw: the stored bytes, as they are; None where there are none.
     """
 
     index: int
@@ -67,6 +70,7 @@ class Tensor:
     sparse: bool
     variable: bool
     _load: Callable[[], np.ndarray | None] = field(repr=False)
+    raw: np.ndarray | None = field(default=None, repr=False)
 
     @cached_property
     def data(self) -> np.ndarray | None:
@@ -175,11 +179,14 @@ class Flatbuffer:
         return list(seen.values())
 
 
-def read(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Flatbuffer:
+def read(
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview, name: str | None = None
+) -> Flatbuffer:
     """Read a `.tflite`.
 
     Args:
         source: its path, or its bytes.
+        name: what errors call it; default its path.
 
     Returns:
         A view of it; the tensors' data are views of the bytes, unfolded when asked for.
@@ -188,13 +195,10 @@ def read(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Fla
         ModelError: the file is missing, is no `.tflite`, or is corrupt.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
-        content, name = source, "the model"
+        content, name = source, name or "the model"
     else:
-        name = str(Path(source))
-        try:
-            content = Path(source).read_bytes()
-        except OSError as error:
-            raise ModelError(name, expected="a .tflite file", received=_reason(error)) from error
+        name = name or str(Path(source))
+        content = files.read_model(source)
     if len(content) < 16 or bytes(content[4:8]) != b"TFL3":
         shown = "an empty file" if not len(content) else f"bytes {bytes(content[:8])!r}…"
         raise ModelError(
@@ -221,12 +225,13 @@ def read(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> Fla
         raise _corrupt(name, str(error) or type(error).__name__) from error
 
 
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
-
-
 def _corrupt(name: str, why: str) -> ModelError:
-    return ModelError(f"{name} is corrupt: {why}"[:300], fix="export it again")
+    return ModelError(
+        name,
+        expected="a whole .tflite",
+        received=f"a damaged one: {why}"[:240],
+        fix="export or copy it again",
+    )
 
 
 def _length(count: int) -> range:
@@ -364,6 +369,9 @@ def _tensor(index: int, tensor: Any, buffers: list[_Buffer]) -> Tensor:
             if zero_point is not None and zero_point.size not in (1, scale.size):
                 raise ValueError(f"zero points that do not fit the shape of {name!r}")
     sparsity = tensor.Sparsity()
+    stored = 0 if buffer is None else int(buffer.raw.size)
+    if stored and sparsity is not None:
+        stored += tensor_data.index_bytes(sparsity)
 
     def load() -> np.ndarray | None:
         if buffer is None or not buffer.raw.size or kind == "STRING":
@@ -381,11 +389,12 @@ def _tensor(index: int, tensor: Any, buffers: list[_Buffer]) -> Tensor:
         shape_signature=signature if len(signature) == len(shape) else shape,
         type=kind,
         buffer=tensor.Buffer(),
-        stored=0 if buffer is None else int(buffer.raw.size),
+        stored=stored,
         scale=scale,
         zero_point=zero_point,
         axis=axis,
         sparse=sparsity is not None,
         variable=bool(tensor.IsVariable()),
         _load=load,
+        raw=None if buffer is None else buffer.raw,
     )

@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from litesmith import files
 from litesmith.children import Child
 from litesmith.errors import ChildError, ExportError, ModelError
-from litesmith.export import edit, flatbuffer, kernels
+from litesmith.export import codebooks, edit, flatbuffer, kernels
+from litesmith.export.finite import check_finite
 from litesmith.export.kernels import Kernel
 from litesmith.export.specs import TensorSpec, specs
 
@@ -103,21 +105,35 @@ def convert(model: Any, *, allow_select_tf_ops: bool = False) -> FloatModel:
 
 def _from_path(path: Path, allow_select_tf_ops: bool) -> FloatModel:
     if not path.exists():
-        raise ModelError(str(path), expected="a model file", received="no such file or folder")
+        raise ModelError(
+            str(path),
+            expected="a model file",
+            received="no such file or folder",
+            fix="see that the path is right",
+        )
     if path.is_dir():
         if not (path / "saved_model.pb").is_file():
             raise ModelError(
-                str(path), expected="a SavedModel folder", received="one without saved_model.pb"
+                str(path),
+                expected="a SavedModel folder",
+                received="one without saved_model.pb",
+                fix="write it with model.export('folder'), or name a model file",
             )
         try:
             content, notes = _call(
                 "saved_model", path=str(path), allow_select_tf_ops=allow_select_tf_ops
             )
         except ChildError as error:
-            raise ModelError(f"{path} cannot be converted: {error}") from error
+            raise ModelError(
+                str(path),
+                expected="a SavedModel that TensorFlow can convert",
+                received=str(error),
+                fix="write it again with model.export('folder')",
+            ) from error
+        check_finite(flatbuffer.read(content), str(path))
         return _unnamed(content, notes, path.name)
     if path.suffix == ".tflite":
-        return from_tflite(path.read_bytes(), name=path.stem)
+        return from_tflite(files.read_model(path), name=path.stem, source=str(path))
     if path.suffix in (".keras", ".h5", ".hdf5"):
         from litesmith import models
 
@@ -126,16 +142,24 @@ def _from_path(path: Path, allow_select_tf_ops: bool) -> FloatModel:
         str(path),
         expected="a .keras, .h5 or .tflite file, or a SavedModel folder",
         received=f"a {path.suffix or 'nameless'} file",
+        fix="write it with model.save('model.keras')",
     )
 
 
-def from_tflite(content: bytes, *, name: str = "model") -> FloatModel:
+def from_tflite(content: bytes, *, name: str = "model", source: str | None = None) -> FloatModel:
     """Take a float `.tflite` as the conversion.
 
+    Args:
+        content: the file's bytes.
+        name: what to call the model.
+        source: what errors call it; default its name.
+
     Raises:
-        ModelError: it is no `.tflite`, or is quantized already.
+        ModelError: it is no `.tflite`, is quantized or stored sparse already, or has a weight that
+            is not finite.
     """
-    read = flatbuffer.read(content)
+    read = flatbuffer.read(content, source or name)
+    check_finite(read, source or name)
     quantized = [
         tensor.name
         for graph in read.subgraphs
@@ -144,10 +168,18 @@ def from_tflite(content: bytes, *, name: str = "model") -> FloatModel:
     ]
     if quantized:
         raise ModelError(
-            name,
+            source or name,
             expected="a float32 .tflite",
             received=f"one that is quantized already (tensor {quantized[0]!r})",
             fix="export from the Keras model, or from its float32 .tflite",
+        )
+    sparse = [tensor.name for tensor in read.constants() if tensor.sparse]
+    if sparse:
+        raise ModelError(
+            source or name,
+            expected="a .tflite whose weights are stored dense",
+            received=f"one stored sparse (tensor {sparse[0]!r})",
+            fix="export from the Keras model, or from the .tflite made without sparse",
         )
     return _unnamed(edit.distinct_names(content), (), name)
 
@@ -181,6 +213,7 @@ def _from_keras(model: Any, allow_select_tf_ops: bool) -> FloatModel:
         notes += (_UNTYPED,)
     read = flatbuffer.read(content)
     found, unmapped = kernels.of_model(model, read)
+    content = codebooks.settle(content, found)
     inputs, outputs = specs(read)
     return FloatModel(content, found, unmapped, inputs, outputs, notes, source, model.name, backend)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from litesmith.children import serve
 from litesmith.errors import ExportError
@@ -165,6 +165,98 @@ def try_out(fields: dict[str, Any], arrays: list[np.ndarray]) -> Any:
     return {"notes": [f"output {name!r} was NaN on random input" for name in nan]}, []
 
 
+def compare(fields: dict[str, Any], arrays: list[np.ndarray]) -> Any:
+    """Whether a file gives what another gives, bit for bit, from the same constants.
+
+    Both run with XNNPACK, as by default, and with LiteRT's own kernels, on one sample, on three
+    and on one again. Raises where the first does not run; ``difference`` tells what is wrong with
+    the second, and is None where nothing is.
+    """
+    first, second = (array.tobytes() for array in arrays)
+    before, after = flatbuffer.read(first), flatbuffer.read(second)
+    # A constant of the first, and what it is unfolded to in the second.
+    pairs = [
+        (operator.inputs[0], operator.outputs[0])
+        for operator in after.subgraphs[0].operators
+        if operator.name == "DENSIFY"
+    ]
+    difference = _other_constants(before, after)
+    for kernels in (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES):
+        if difference is not None:
+            break
+        plain = kernels != OpResolverType.AUTO
+        look = pairs if plain else []  # a delegate keeps what it unfolds to itself
+        try:
+            plan, run = _runnable(before, first, kernels)
+        except (RuntimeError, ValueError) as error:
+            if plain:  # an operator that only the delegate has in this form
+                continue
+            raise ExportError(f"LiteRT cannot run it: {_line(error)}") from error
+        place = "without XNNPACK" if plain else "with XNNPACK"
+        try:
+            other = _Run(second, kernels, *plan)
+            unfolded = [(run.tensor(a), other.tensor(b)) for a, b in look]
+        except (RuntimeError, ValueError) as error:
+            difference = f"it does not run {place} ({_line(error)})"
+            continue
+        if not all(_equal(a, b) for a, b in unfolded):
+            difference = f"LiteRT unfolds a weight to something else {place}"
+        elif run.bits() != other.bits():
+            difference = f"other outputs {place}"
+    return {"difference": difference}, []
+
+
+def _other_constants(before: flatbuffer.Flatbuffer, after: flatbuffer.Flatbuffer) -> str | None:
+    """What is wrong where a constant of one file is another in the other."""
+    for one, other in zip(before.subgraphs, after.subgraphs, strict=True):
+        for tensor in one.tensors:
+            if tensor.constant and not _equal(tensor.data, other.tensors[tensor.index].data):
+                return f"tensor {tensor.name!r} does not unfold to what it was"
+    return None
+
+
+def _equal(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    """Equal numbers; −0 is 0."""
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+
+
+class _Run:
+    """A file that has been run: two random inputs for each size of batch."""
+
+    def __init__(
+        self, content: bytes, kernels: OpResolverType, size: int, batches: tuple[int, ...]
+    ):
+        self.interpreter = Interpreter(
+            model_content=content, num_threads=1, experimental_op_resolver_type=kernels
+        )
+        self.outputs: list[np.ndarray] = []
+        for batch in batches:
+            trial.resize(self.interpreter, size, batch)
+            self.interpreter.allocate_tensors()
+            for seed in range(2):
+                trial.fill(self.interpreter, np.random.default_rng(seed))
+                self.interpreter.invoke()
+                details = self.interpreter.get_output_details()
+                self.outputs += [self.tensor(each["index"]) for each in details]
+
+    def tensor(self, index: int) -> np.ndarray:
+        return self.interpreter.get_tensor(index)
+
+    def bits(self) -> list[tuple[tuple[int, ...], bytes]]:
+        return [(output.shape, output.tobytes()) for output in self.outputs]
+
+
+def _runnable(
+    view: flatbuffer.Flatbuffer, content: bytes, kernels: OpResolverType
+) -> tuple[tuple[int, tuple[int, ...]], _Run]:
+    """The first size and batches that a file runs with, and that run."""
+    sizes = trial.sizes_to_try(view, trial.TRIAL_SIZES)
+    plans = [(size, batches) for batches in ((1, 3, 1), (1,)) for size in sizes]
+    return trial.first_that_runs(plans, lambda plan: (plan, _Run(content, kernels, *plan)))
+
+
 def _line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:300]
@@ -177,5 +269,6 @@ if __name__ == "__main__":
             "feed": feed,
             "ranges": ranges,
             "try_out": try_out,
+            "compare": compare,
         }
     )

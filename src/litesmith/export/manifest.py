@@ -17,6 +17,7 @@ from litesmith.export.float_model import FloatModel
 from litesmith.export.post_training import float_operators
 from litesmith.export.presets import Rules
 from litesmith.export.sizes import sizes
+from litesmith.export.sparse import Sparse
 from litesmith.export.specs import TensorSpec, specs
 
 SCHEMA = 1
@@ -34,7 +35,8 @@ class KernelEntry(BaseModel):
         size: number of weights.
         zeros: how many stand for exactly 0.
         unique: distinct values in the tensor, as stored.
-        bytes: bytes of its data in the file.
+        bytes: bytes of its data in the file, indices included where it is stored sparse.
+        sparse: whether its zeros are left out of the file.
     """
 
     layer: str
@@ -46,6 +48,7 @@ class KernelEntry(BaseModel):
     zeros: int
     unique: int
     bytes: int
+    sparse: bool = False
 
 
 class Manifest(BaseModel):
@@ -69,6 +72,8 @@ class Manifest(BaseModel):
         unmapped: paths of Keras kernels that were not found.
         notes: what the conversion had to work around, and what the trial run gave.
         calibration: how many samples, and by which rule; None without.
+        sparse: which weights are stored sparse, which are not and why, and the size of the dense
+            file; None where that was not asked for.
         sha256: of the `.tflite`.
         size: bytes; the formula of ``entropy`` is in `litesmith.export.sizes`.
     """
@@ -95,6 +100,7 @@ class Manifest(BaseModel):
     unmapped: tuple[str, ...]
     notes: tuple[str, ...]
     calibration: dict[str, Any] | None
+    sparse: Sparse | None = None
     sha256: str
     size: Size
 
@@ -109,6 +115,7 @@ def describe(
     rules: Rules,
     *,
     calibration: dict[str, Any] | None = None,
+    sparse: Sparse | None = None,
 ) -> Manifest:
     """Count everything in a finished file.
 
@@ -117,6 +124,7 @@ def describe(
         model: the float conversion it was derived from.
         rules: how.
         calibration: what is to be told of it.
+        sparse: what was stored sparse, where that was asked for.
     """
     read = flatbuffer.read(content)
     inputs, outputs = specs(read)
@@ -141,6 +149,7 @@ def describe(
         unmapped=model.unmapped + lost,
         notes=model.notes,
         calibration=calibration,
+        sparse=sparse,
         sha256=hashlib.sha256(content).hexdigest(),
         size=Size(**sizes(content, read)),
     )
@@ -173,6 +182,7 @@ def _kernels(
                 zeros=_zeros(stored, data),
                 unique=len(np.unique(data)),
                 bytes=stored.stored,
+                sparse=stored.sparse,
             )
         )
     return tuple(entries), tuple(lost)

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from litesmith.errors import ExportError, PresetError, did_you_mean
-from litesmith.export import edit, flatbuffer
+from litesmith.export import codebooks, edit, flatbuffer
 from litesmith.export.calibration import Calibration
 from litesmith.export.float_model import FloatModel
 from litesmith.export.presets import CALIBRATED, Rule, Rules, check_io
@@ -25,7 +25,7 @@ from litesmith.export.presets import CALIBRATED, Rule, Rules, check_io
 # Kernels of these have four-bit forms in LiteRT; others get eight bits.
 _FOUR_BIT = ("CONV_2D", "FULLY_CONNECTED", "EMBEDDING_LOOKUP")
 # In a quantized file, what these touch may be float: they are the seams.
-_SEAMS = ("QUANTIZE", "DEQUANTIZE")
+_SEAMS = ("QUANTIZE", "DEQUANTIZE", "DENSIFY")
 # Presets under which an embedding's table becomes int8.
 _TABLES = ("dynamic_int8", "dynamic_int4", "weight_int8", "weight_int4")
 # A kernel with fewer weights gains a few hundred bytes by eight bits and loses accuracy like a
@@ -76,7 +76,8 @@ def quantize(
     with _quiet():
         manager = _recipe(model, read, rules)
     ranges = calibration.for_quantizer(read) if calibration is not None else {}
-    ranges = _table_ranges(read) | ranges
+    few = codebooks.ranges(read, codebooks.shared_channels(model))
+    ranges = _table_ranges(read) | ranges | few
     content = _run(model.content, manager, ranges, rules)
     if io_dtype == "uint8":
         content = edit.unsigned_edges(content)

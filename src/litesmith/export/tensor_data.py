@@ -123,7 +123,25 @@ def _densified(values: np.ndarray, shape: tuple[int, ...], sparsity: Any) -> np.
     return dense
 
 
+def index_bytes(sparsity: Any) -> int:
+    """What the schema's `SparsityParameters` take for saying where the values belong."""
+    levels = [sparsity.DimMetadata(i) for i in range(sparsity.DimMetadataLength())]
+    compressed = [each for each in levels if each.Format() != schema.DimensionType.DENSE]
+    return sum(
+        _stored_vector(kind, table).nbytes
+        for level in compressed
+        for kind, table in (
+            (level.ArraySegmentsType(), level.ArraySegments()),
+            (level.ArrayIndicesType(), level.ArrayIndices()),
+        )
+    )
+
+
 def _index_vector(kind: int, table: Any) -> np.ndarray:
+    return np.asarray(_stored_vector(kind, table), np.int64)
+
+
+def _stored_vector(kind: int, table: Any) -> np.ndarray:
     classes = {
         schema.SparseIndexVector.Int32Vector: schema.Int32Vector,
         schema.SparseIndexVector.Uint16Vector: schema.Uint16Vector,
@@ -131,4 +149,4 @@ def _index_vector(kind: int, table: Any) -> np.ndarray:
     }
     vector = classes[kind]()
     vector.Init(table.Bytes, table.Pos)
-    return np.asarray(vector.ValuesAsNumpy(), np.int64)
+    return np.asarray(vector.ValuesAsNumpy())

@@ -12,6 +12,7 @@ import numpy as np
 
 from litesmith.export.flatbuffer import Flatbuffer
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 # What an open dimension (other than the batch) is tried at: an image's side or a sequence's
@@ -27,7 +28,7 @@ def sizes_to_try(model: Flatbuffer, sizes: Sequence[int]) -> list[int]:
     return list(sizes if any(-1 in shape[1:] for shape in shapes) else sizes[:1])
 
 
-def first_that_runs(sizes: Sequence[int], run: Callable[[int], T]) -> T:
+def first_that_runs(sizes: Sequence[S], run: Callable[[S], T]) -> T:
     """What `run` gives at the first size that LiteRT takes; the first error where it takes none."""
     problem: Exception | None = None
     for size in sizes:

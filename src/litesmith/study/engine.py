@@ -185,6 +185,7 @@ class _Engine:
             **self.identity,
             recipe=job.recipe.to_dict() if job.recipe else None,
             quantize=job.variant.quantize,
+            sparse=job.variant.sparse,
             training=job.training.model_dump() if job.training else None,
             seed=job.seed,
         )
@@ -193,7 +194,7 @@ class _Engine:
             self._tell("reused", name, measure.summary(found))
             return found
         self.store.forget_variant(name)
-        about = {"name": name, "recipe": job.variant.recipe, "quantize": job.variant.quantize}
+        about = job.variant.model_dump(include={"name", "recipe", "quantize", "sparse"})
         result = VariantResult.model_validate({**about, "seed": job.seed})
         result.seconds = dict.fromkeys(_PHASES, 0.0)
         try:
@@ -234,6 +235,8 @@ class _Engine:
         result.layers = measure.layers(artifact.manifest.kernels, trained.report)
         result.sparsity = measure.sparsity(result.layers)
         result.unique_weights = measure.unique_weights(result.layers, trained.report)
+        if artifact.manifest.sparse is not None:
+            result.dense_size = artifact.manifest.sparse.dense_size
         result.notes.extend(measure.export_notes(artifact.manifest))
         result.artifact = self.store.relative(Path(artifact.path))
         result.sha256 = artifact.sha256
@@ -302,6 +305,7 @@ class _Engine:
             path,
             quantize=job.variant.quantize,
             calibration=trained.calibration if job.variant.quantize in CALIBRATED else None,
+            sparse=job.variant.sparse,
         )
 
     def _evaluate(self, trained: _Trained, artifact: Any, result: VariantResult) -> None:

@@ -186,7 +186,7 @@ class Variant(_Section):
         recipe: techniques as `Recipe.to_dict` writes them; empty for post-training only. A
             `Recipe` object is taken too.
         quantize: an export preset.
-        sparse: always false: sparse storage is not offered yet.
+        sparse: whether weights are stored without their zeros where that makes the file smaller.
         distill: short for `fine_tune = { distill = … }`.
         fine_tune: overrides of `[fine_tune]`.
     """
@@ -218,13 +218,6 @@ class Variant(_Section):
                 "a name that can be a folder's: up to 64 letters, digits and . _ + -, "
                 "beginning with a letter or a digit"
             )
-        return value
-
-    @field_validator("sparse")
-    @classmethod
-    def _dense(cls, value: bool) -> bool:
-        if value:
-            raise ValueError("false: storing weights sparse is not offered by this version")
         return value
 
 
@@ -287,10 +280,11 @@ class Study(_Section):
                     f"{seen[key]!r} and {variant.name!r}"
                 )
             seen[key] = variant.name
-            if variant.name == "baseline" and (variant.recipe or variant.quantize != "float32"):
+            plain = not variant.recipe and variant.quantize == "float32" and not variant.sparse
+            if variant.name == "baseline" and not plain:
                 raise ValueError(
-                    "the variant 'baseline' to have no recipe and quantize = \"float32\", "
-                    "since all others are compared with it"
+                    "the variant 'baseline' to have no recipe, quantize = \"float32\" and "
+                    "sparse = false, since all others are compared with it"
                 )
         return self
 
@@ -326,7 +320,13 @@ class Study(_Section):
         try:
             text = file.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise StudyError(f"{source} cannot be read ({error})") from None
+            why = error.strerror if isinstance(error, OSError) else "bytes that are no UTF-8"
+            raise StudyError(
+                source,
+                expected="a TOML file that can be read",
+                received=(why or str(error)).lower(),
+                fix="write it as UTF-8 text, as in examples/",
+            ) from None
         return cls.parse(text, file.name, file.resolve().parent)
 
     @classmethod
@@ -344,7 +344,12 @@ class Study(_Section):
         try:
             content = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise StudyError(f"{name} is not valid TOML ({error})") from None
+            raise StudyError(
+                name,
+                expected="valid TOML",
+                received=str(error),
+                fix="mend that place; examples/ has study files",
+            ) from None
         study = cls.from_dict(content, name)
         study._root, study._text = root, text
         return study

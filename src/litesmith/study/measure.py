@@ -73,6 +73,8 @@ def summary(result: VariantResult) -> str:
 def export_notes(manifest: Any) -> list[str]:
     """What the manifest says that a reader of the report should know."""
     notes = list(manifest.notes)
+    if manifest.sparse is not None:
+        notes.extend(manifest.sparse.notes(manifest.size))
     if manifest.float_operators:
         left = ", ".join(f"{count} {name}" for name, count in manifest.float_operators.items())
         notes.append(f"operators left in float: {left}")
