@@ -6,7 +6,8 @@
     │   ├── ModelError        a model file, its layers or its weights
     │   ├── DataError         a data source, a shape, labels, calibration samples
     │   ├── PresetError       an export preset or its options
-    │   └── StudyError        a study file or its output folder
+    │   ├── StudyError        a study file or its output folder
+    │   └── OutputError       a file or folder that cannot be written: forbidden, a full disk
     ├── ExportError           conversion or quantization failed
     ├── EvaluationError       a model could not be run on the data
     ├── BenchmarkError        a model could not be measured
@@ -81,6 +82,10 @@ class PresetError(InputError):
 
 class StudyError(InputError):
     """A study file or its output folder is wrong."""
+
+
+class OutputError(InputError, OSError):
+    """A file or folder cannot be written; nothing half-written is left."""
 
 
 class ExportError(LitesmithError, RuntimeError):

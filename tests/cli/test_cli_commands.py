@@ -249,6 +249,7 @@ def test_a_wrong_study_is_exit_code_2_and_writes_nothing(tmp_path, capfd):
     assert run(["study", str(study), "-o", str(tmp_path / "out")]) == 2
     err = capfd.readouterr().err
     assert err == (
-        "error: study.toml: variant 'half': quantise is not a field; did you mean 'quantize'?\n"
+        "error: study.toml: variant 'half': quantise: expected fields it has, received quantise; "
+        "did you mean 'quantize'?\n"
     )
     assert not (tmp_path / "out").exists()

@@ -161,7 +161,7 @@ def test_wrong_data_are_refused():
         (None, "no such file"),
         (b"", "received an empty file"),
         (handmade.dense()[:8], "expected a .tflite"),
-        (handmade.dense()[:300], "is corrupt"),
+        (handmade.dense()[:300], "a damaged one"),
         (b"some text that is no model", "expected a .tflite"),
     ],
 )

@@ -149,9 +149,9 @@ def test_labels_tell_a_logit_from_a_regression():
 
 
 def test_names_that_are_none():
-    with pytest.raises(InputError, match="metric 'acuracy' is unknown; did you mean 'accuracy'"):
+    with pytest.raises(InputError, match="metric: expected a metric's name, received 'acuracy'; did you mean 'accuracy'"):
         metric("acuracy")
-    with pytest.raises(InputError, match="metric 'xq' is unknown; choose one of 'accuracy'"):
+    with pytest.raises(InputError, match="received 'xq'; choose one of 'accuracy'"):
         metric("xq")
     with pytest.raises(InputError, match="expected a name, a Keras metric or a function"):
         metric(3)

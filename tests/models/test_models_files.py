@@ -98,12 +98,12 @@ def refused(path, message):
         ("m.keras", None, "expected a model file, received no such file"),
         ("m.keras", b"", "expected a model, received an empty file"),
         ("m.keras", b"nonsense" * 99, "a .keras file, received something else; write it with"),
-        ("m.keras", b"PK\x03\x04" + b"nonsense" * 99, "m.keras is damaged"),
+        ("m.keras", b"PK\x03\x04" + b"nonsense" * 99, "a whole model file, received a damaged one"),
         ("m.keras", b"\x89HDF\r\n\x1a\n" + b"x" * 99, "an HDF5 file; rename it to .h5"),
         ("m.h5", b"PK\x03\x04" + b"x" * 99, "a zip file; rename it to .keras"),
         ("m.h5", b"nonsense" * 99, "an HDF5 file, received something else"),
-        ("m.h5", b"\x89HDF\r\n\x1a\n" + b"x" * 999, "m.h5 is damaged: its weights cannot be read"),
-        ("m.tflite", b"\x20\0\0\0TFL3" + b"x" * 99, "is a finished .tflite: .*inspect, evaluate"),
+        ("m.h5", b"\x89HDF\r\n\x1a\n" + b"x" * 999, "a whole model file, received a damaged one: its weights cannot be"),
+        ("m.tflite", b"\x20\0\0\0TFL3" + b"x" * 99, "received a finished .tflite; inspect, evaluate"),
         ("m.pkl", b"\x80\x04" * 99, "a .keras or .h5 file, received a file ending in '.pkl'"),
     ],
     ids=str,
@@ -118,7 +118,7 @@ def test_what_is_no_model_file(tmp_path, name, content, message):
 def test_folders(tmp_path):
     refused(tmp_path, "a .keras or .h5 file, received a folder")
     (tmp_path / "saved_model.pb").write_bytes(b"x")
-    refused(tmp_path, "is a SavedModel folder.* export, evaluate and benchmark take a SavedModel")
+    refused(tmp_path, "a SavedModel folder.* export, evaluate and benchmark take a SavedModel")
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.9, 0.999])
@@ -128,7 +128,7 @@ def test_truncated_files(tmp_path, saved, suffix, keep):
     save(models.load(saved), path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(keep * len(whole))])
-    refused(path, "is damaged")
+    refused(path, "received a damaged one")
 
 
 def test_damage_inside(tmp_path, saved):
@@ -137,18 +137,18 @@ def test_damage_inside(tmp_path, saved):
     middle = len(whole) // 2
     whole[middle : middle + 64] = bytes(255 - byte for byte in whole[middle : middle + 64])
     path.write_bytes(whole)
-    refused(path, "is damaged")
+    refused(path, "received a damaged one")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", "{}")
     refused(path, "a zip file without model.weights.h5")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", "{")
         archive.writestr("model.weights.h5", b"x")
-    refused(path, "is damaged")
+    refused(path, "received a damaged one")
     with zipfile.ZipFile(saved) as old, zipfile.ZipFile(path, "w") as new:
         for name in old.namelist():
             new.writestr(name, b"no HDF5" if name.endswith(".h5") else old.read(name))
-    refused(path, "is damaged: its weights cannot be read")
+    refused(path, "a damaged one: its weights cannot be read")
 
 
 def test_a_file_that_kills_its_reader(saved, monkeypatch):
@@ -181,7 +181,7 @@ def test_a_lambda_is_not_run(tmp_path, suffix):
     model = small(keras.layers.Lambda(lambda x: x * 2, name="mine"))
     path = tmp_path / f"lambda{suffix}"
     save(model, path)
-    refused(path, "layer 'mine' is a Lambda, and Python code inside a model file is not run")
+    refused(path, "layer 'mine', a Lambda: Python code inside a model file is not run")
 
 
 def test_a_custom_layer_that_is_not_registered(tmp_path):
@@ -191,7 +191,7 @@ def test_a_custom_layer_that_is_not_registered(tmp_path):
     for suffix in (".keras", ".h5"):
         path = tmp_path / f"custom{suffix}"
         save(small(Mine(2)), path)
-        refused(path, "has a custom class 'Mine' that is not registered")
+        refused(path, "received a custom class 'Mine' that is not registered")
 
 
 @pytest.mark.every_backend

@@ -17,6 +17,7 @@ from litesmith.benchmarking.arena import arena_bytes
 from litesmith.benchmarking.machine import machine
 from litesmith.children import Child
 from litesmith.errors import BenchmarkError, ChildError, InputError, ModelError
+from litesmith.export.finite import check_finite
 from litesmith.export.flatbuffer import read
 from litesmith.export.sizes import sizes
 from litesmith.export.trial import REALISTIC_SIZES, sizes_to_try
@@ -111,7 +112,8 @@ def benchmark(
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise InputError(what, expected=f"a whole number from {least}", received=value)
     with _as_tflite(model) as (path, source, given):
-        view = read(path)
+        view = read(path, source)
+        check_finite(view, source)
         sizes_tried = sizes_to_try(view, REALISTIC_SIZES)
         answers, times = [], []
         for repeat in range(repeats):

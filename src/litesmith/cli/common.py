@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import importlib.util
 import json
@@ -82,7 +83,16 @@ def _told(error: Exception) -> tuple[int, str]:
     if isinstance(error, LitesmithError):
         return (2 if isinstance(error, InputError) else 1), str(error)
     if isinstance(error, OSError):
-        return 2, str(error)
+        said = error.strerror or str(error) or type(error).__name__
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return 2, str(
+            InputError(
+                str(error.filename or "the disk"),
+                expected="a file or folder that can be used",
+                received=said.lower(),
+                fix="free some space" if full else "see that the path is right, and who may use it",
+            )
+        )
     lines = str(error).strip().splitlines()
     said = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     return 1, f"unexpected: {said}; run again with --debug for the traceback"
@@ -275,7 +285,12 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     parts = text.lower().split("x")
     if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise InputError("--image-size", expected="HEIGHTxWIDTH, as in 96x96", received=text)
+        raise InputError(
+            "--image-size",
+            expected="HEIGHTxWIDTH, as in 96x96",
+            received=text,
+            fix="give both, in pixels",
+        )
     return int(parts[0]), int(parts[1])
 
 

@@ -50,14 +50,19 @@ def compare(
     debug: Debug = False,
 ) -> int:
     """Evaluate and measure several models and compare them."""
-    from litesmith import comparison, evaluation
+    from litesmith import comparison, evaluation, files
     from litesmith.benchmarking import benchmark
 
     drops = dict(_parse_drop(text) for text in max_drop or [])
     if output is not None and output.suffix not in _REPORTS:
         raise InputError(
-            "-o", expected=f"a path that ends in {', '.join(_REPORTS)}", received=str(output)
+            "-o",
+            expected=f"a path that ends in {', '.join(_REPORTS)}",
+            received=str(output),
+            fix="name it so",
         )
+    if output is not None:
+        files.check_writable(output)
     metrics = [*(metric or ["accuracy"])]
     metrics += [name for name in drops if name not in metrics]
     with working(f"loading {data}"):
@@ -98,7 +103,10 @@ def _parse_drop(text: str) -> tuple[str, float]:
         drop = -1.0
     if not (name and equals and 0 <= drop < float("inf")):
         raise InputError(
-            "--max-drop", expected="METRIC=DROP, as in accuracy=0.01", received=repr(text)
+            "--max-drop",
+            expected="METRIC=DROP, as in accuracy=0.01",
+            received=repr(text),
+            fix="0.01 is one point of accuracy",
         )
     return name, drop
 
@@ -113,4 +121,6 @@ def _names(models: list[str]) -> list[str]:
         if len(set(names)) == len(names) and "baseline" not in names[1:]:
             return names
     twice = next(model for model, name in zip(models, names, strict=True) if names.count(name) > 1)
-    raise InputError("models", expected="different models", received=f"{twice} twice")
+    raise InputError(
+        "models", expected="different models", received=f"{twice} twice", fix="name each once"
+    )

@@ -148,13 +148,15 @@ def tflite(path: str | os.PathLike[str]) -> dict[str, Any]:
         ``parameters``, ``zeros``, ``unique`` and ``sparse``.
 
     Raises:
-        ModelError: the file is no `.tflite`, or a corrupt one.
+        ModelError: the file is no `.tflite`, a damaged one, or holds weights that are not finite.
     """
     import numpy as np
 
     from litesmith.export import flatbuffer
+    from litesmith.export.finite import check_finite
 
     model = flatbuffer.read(path)
+    check_finite(model, os.fspath(path))
     tensors = []
     for tensor in model.constants():
         values = tensor.data

@@ -74,7 +74,12 @@ def load_npz(path: Path) -> dict[str, Split]:
         DataError: no such file, not a `.npz`, missing arrays, pickled objects inside.
     """
     if not path.is_file():
-        raise DataError(f"npz:{path}", expected="a .npz file", received="no such file")
+        raise DataError(
+            f"npz:{path}",
+            expected="a .npz file",
+            received="no such file",
+            fix="see that the path is right",
+        )
     try:
         with path.open("rb") as file:
             content = np.load(file, allow_pickle=False)

@@ -109,7 +109,10 @@ def _source(data: Any, batch_size: int, limited: bool) -> Iterator[Batch]:
     if isinstance(data, tuple):
         if len(data) not in (1, 2, 3):
             raise DataError(
-                "data", expected="a tuple (x, y)", received=f"a tuple of {len(data)} items"
+                "data",
+                expected="a tuple (x, y)",
+                received=f"a tuple of {len(data)} items",
+                fix="give (x, y)",
             )
         return _from_arrays(data[0], data[1] if len(data) > 1 else None, batch_size)
     if isinstance(data, list) and data and isinstance(data[0], tuple | dict):
@@ -133,6 +136,7 @@ def _from_arrays(x: Any, y: Any, batch_size: int) -> Iterator[Batch]:
             "data",
             expected=f"as many labels as inputs ({count})",
             received=f"{_length(labels, 'labels')} labels",
+            fix="give one label a sample",
         )
 
     def work() -> Iterator[Batch]:
@@ -148,7 +152,10 @@ def _from_iterable(make: Callable[[], Any]) -> Iterator[Batch]:
         produced = make()
         if not isinstance(produced, Iterable):
             raise DataError(
-                "data", expected="a function that returns batches", received=_describe(produced)
+                "data",
+                expected="a function that returns batches",
+                received=_describe(produced),
+                fix="return an iterator of batches",
             )
         some = False
         for item in produced:
@@ -190,6 +197,7 @@ def _unpack(item: Any) -> Batch:
             "a batch",
             expected=f"as many labels as inputs ({count})",
             received=f"{_length(labels, 'labels')} labels",
+            fix="give one label a sample",
         )
     return inputs, labels
 
@@ -207,7 +215,12 @@ def _columns(value: Any, what: str) -> Any:
 
 def _column(value: Any, what: str) -> Any:
     if value is None or isinstance(value, str | bytes | int | float):
-        raise DataError(what, expected="an array of samples", received=_describe(value))
+        raise DataError(
+            what,
+            expected="an array of samples",
+            received=_describe(value),
+            fix="give arrays, or (x, y)",
+        )
     array = value if _sliceable(value) else to_numpy(value, what)
     if len(array.shape) == 0:
         raise DataError(
@@ -238,9 +251,10 @@ def _length(columns: Any, what: str) -> int:
             what,
             expected="the same number of samples in every array",
             received=" and ".join(str(count) for count in sorted(counts)),
+            fix="give each input the same samples",
         )
     if not counts:
-        raise DataError(what, expected="at least one array", received="none")
+        raise DataError(what, expected="at least one array", received="none", fix="give some data")
     return counts.pop()
 
 
@@ -271,7 +285,9 @@ def _sliceable(value: Any) -> bool:
 
 def _check_count(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise DataError(name, expected="a whole number from 1", received=value)
+        raise DataError(
+            name, expected="a whole number from 1", received=value, fix="give a number of samples"
+        )
 
 
 def _describe(value: Any) -> str:
@@ -291,7 +307,7 @@ def _wrong_kind(data: Any) -> DataError:
 
 
 def _empty() -> DataError:
-    return DataError("data", expected="at least one sample", received="none")
+    return DataError("data", expected="at least one sample", received="none", fix="give some data")
 
 
 def _endless(why: str) -> DataError:

@@ -36,6 +36,7 @@ def resolve(
             repr(source),
             expected="module:function or file.py:function",
             received=source,
+            fix="write it so, as in data.py:load",
         )
     folder = Path(root) if root is not None else Path.cwd()
     with _importable(folder):
@@ -102,7 +103,12 @@ def call(
 
 def _from_file(path: Path, error: type[InputError]) -> ModuleType:
     if not path.is_file():
-        raise error("module", expected="the path of a Python file", received=f"no file {path}")
+        raise error(
+            "module",
+            expected="the path of a Python file",
+            received=f"no file {path}",
+            fix="see that the path is right; it is relative to the study file",
+        )
     content = path.read_bytes()
     # By content: an unchanged file is imported once, so its classes stay the same objects.
     digest = hashlib.sha256(str(path.resolve()).encode() + content).hexdigest()[:12]

@@ -35,7 +35,12 @@ def load_idx(folder: Path) -> dict[str, Split]:
         DataError: a missing, truncated or malformed file.
     """
     if not folder.is_dir():
-        raise DataError(f"idx:{folder}", expected="a folder", received="no such folder")
+        raise DataError(
+            f"idx:{folder}",
+            expected="a folder",
+            received="no such folder",
+            fix="see that the path is right",
+        )
     splits = {}
     for split, prefixes in _PREFIXES.items():
         images, labels = _find(folder, prefixes, "images"), _find(folder, prefixes, "labels")
@@ -48,6 +53,7 @@ def load_idx(folder: Path) -> dict[str, Split]:
                 expected=f"{prefixes[0]}-{missing}-idx{3 if images is None else 1}-ubyte, "
                 "plain or .gz",
                 received=f"no such file among {len(list(folder.iterdir()))} in the folder",
+                fix="put it there, or name another folder",
             )
         splits[split] = Split(_scaled(read_idx(images), images), _labels(labels))
     return splits
@@ -69,12 +75,15 @@ def read_idx(path: Path) -> np.ndarray:
             str(path), expected="a gzip file", received=str(error), fix="fetch the file again"
         ) from error
     except OSError as error:
-        raise DataError(str(path), expected="a readable file", received=str(error)) from error
+        raise DataError(
+            str(path), expected="a readable file", received=str(error), fix="see who may read it"
+        ) from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _TYPES or not content[3]:
         raise DataError(
             str(path),
             expected="an idx file (two zero bytes, a type, a number of dimensions)",
             received=f"{content[:4].hex(' ')}" if content else "an empty file",
+            fix="name a folder of MNIST-format files",
         )
     rank, dtype = content[3], np.dtype(_TYPES[content[2]])
     header = 4 + 4 * rank
@@ -108,7 +117,10 @@ def _find(folder: Path, prefixes: tuple[str, ...], what: str) -> Path | None:
 def _scaled(values: np.ndarray, path: Path) -> np.ndarray:
     if values.ndim < 2:
         raise DataError(
-            str(path), expected="samples of one dimension or more", received="a list of numbers"
+            str(path),
+            expected="samples of one dimension or more",
+            received="a list of numbers",
+            fix="name a folder of MNIST-format files",
         )
     scaled = values.astype(np.float32)
     if values.dtype == np.uint8:
@@ -123,5 +135,6 @@ def _labels(path: Path) -> np.ndarray:
             str(path),
             expected="one whole number a sample",
             received=f"{labels.dtype} of shape {labels.shape}",
+            fix="see that it is the file of the labels",
         )
     return labels.astype(np.int64)

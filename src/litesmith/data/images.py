@@ -105,7 +105,12 @@ def load_images(
             a class that training does not have.
     """
     if not folder.is_dir():
-        raise DataError(f"images:{folder}", expected="a folder", received="no such folder")
+        raise DataError(
+            f"images:{folder}",
+            expected="a folder",
+            received="no such folder",
+            fix="see that the path is right",
+        )
     parts = {
         split: folder / name
         for split, names in _SPLITS.items()
@@ -120,6 +125,7 @@ def load_images(
             f"images:{folder}",
             expected="two folders or more, one a class, with images in them",
             received=f"{len(classes)} in {parts['train']}",
+            fix="put the images of each class into a folder of its own",
         )
     found = {split: _files(path, classes) for split, path in parts.items()}
     everything = [path for files, _ in found.values() for path in files]
@@ -160,7 +166,12 @@ def _files(folder: Path, classes: tuple[str, ...]) -> tuple[list[Path], list[int
         files += images
         labels += [classes.index(path.name)] * len(images)
     if not files:
-        raise DataError(f"images:{folder}", expected="at least one image", received="none")
+        raise DataError(
+            f"images:{folder}",
+            expected="at least one image",
+            received="none",
+            fix="put images into the class folders",
+        )
     return files, labels
 
 

@@ -57,11 +57,21 @@ def load(
         DataError: an unknown source, or data that cannot be used.
     """
     if not isinstance(source, str) or not source:
-        raise DataError("data source", expected=_FORMS, received=source)
+        raise DataError("data source", expected=_FORMS, received=source, fix="name one of these")
     if isinstance(validation, bool) or not isinstance(validation, int | float):
-        raise DataError("validation", expected="a share between 0 and 1", received=validation)
+        raise DataError(
+            "validation",
+            expected="a share between 0 and 1",
+            received=validation,
+            fix="write 0.1 for a tenth",
+        )
     if not 0 < validation < 1:
-        raise DataError("validation", expected="a share between 0 and 1", received=validation)
+        raise DataError(
+            "validation",
+            expected="a share between 0 and 1",
+            received=validation,
+            fix="write 0.1 for a tenth",
+        )
     size = _image_size(image_size)
     kind, separator, rest = source.partition(":")
     classes: tuple[str, ...] | None = None
@@ -73,7 +83,12 @@ def load(
         classes = tuple("0123456789")
     elif kind in ("idx", "npz", "images", "keras", "tfds") and separator:
         if not rest:
-            raise DataError(f"data source {source!r}", expected=_FORMS, received=source)
+            raise DataError(
+                f"data source {source!r}",
+                expected=_FORMS,
+                received=source,
+                fix="name what comes after the colon",
+            )
         splits, classes = _read(kind, rest, size, root)
     elif separator:
         given = _from_function(source, root)
@@ -131,8 +146,12 @@ def _from_function(source: str, root: Any) -> dict[str, Split] | Dataset:
         given = call(source, root=base)
     except DataError as error:
         near = did_you_mean(kind, KINDS)
-        if near.startswith("did you mean") and "no module named" in str(error):
-            raise DataError(f"data source {source!r}", expected=_FORMS, fix=near) from error
+        if near.startswith("did you mean") and (
+            "no module named" in str(error) or "expected module:function" in str(error)
+        ):
+            raise DataError(
+                "data source", expected=_FORMS, received=repr(source), fix=near
+            ) from error
         raise
     if isinstance(given, Dataset):
         return given
@@ -142,6 +161,7 @@ def _from_function(source: str, root: Any) -> dict[str, Split] | Dataset:
             expected="a function that returns a Dataset, or (train, test) or "
             "(train, validation, test), each (x, y)",
             received=type(given).__name__,
+            fix="return one of these",
         )
     names = ("train", "test") if len(given) == 2 else ("train", "validation", "test")
     splits = {
@@ -150,7 +170,7 @@ def _from_function(source: str, root: Any) -> dict[str, Split] | Dataset:
         if part is not None
     }
     if "train" not in splits:
-        raise DataError(f"{source!r}, train", expected="(x, y)", received="None")
+        raise DataError(f"{source!r}, train", expected="(x, y)", received="None", fix="return it")
     return splits
 
 
@@ -158,7 +178,12 @@ def _split(where: str, part: Any) -> Split:
     if isinstance(part, Split):
         return part
     if not isinstance(part, tuple | list) or len(part) != 2:
-        raise DataError(where, expected="a tuple (x, y)", received=type(part).__name__)
+        raise DataError(
+            where,
+            expected="a tuple (x, y)",
+            received=type(part).__name__,
+            fix="return one for each split",
+        )
     x, y = part
     samples: Samples
     if isinstance(x, dict):
@@ -170,9 +195,19 @@ def _split(where: str, part: Any) -> Split:
     labels = None if y is None else to_numpy(y, f"{where}, y")
     arrays = list(samples.values()) if isinstance(samples, dict) else [samples]
     if not arrays or any(len(array.shape) == 0 for array in arrays):
-        raise DataError(where, expected="x with samples along its first axis", received="no array")
+        raise DataError(
+            where,
+            expected="x with samples along its first axis",
+            received="no array",
+            fix="return arrays of samples",
+        )
     if labels is not None and labels.ndim == 0:
-        raise DataError(where, expected="y with one label a sample", received="a single number")
+        raise DataError(
+            where,
+            expected="y with one label a sample",
+            received="a single number",
+            fix="return one label a sample",
+        )
     return Split(samples, labels)
 
 
@@ -186,7 +221,9 @@ def _image_size(size: Any) -> tuple[int, int] | None:
         and all(isinstance(one, int | np.integer) and one > 0 for one in size)
     )
     if not good:
-        raise DataError("image_size", expected="[height, width] in pixels", received=size)
+        raise DataError(
+            "image_size", expected="[height, width] in pixels", received=size, fix="write [96, 96]"
+        )
     return int(size[0]), int(size[1])
 
 

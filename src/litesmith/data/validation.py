@@ -27,12 +27,14 @@ def check(dataset: Dataset) -> Dataset:
                 f"{dataset.name}, {name}",
                 expected=f"samples of training's shape {shape}",
                 received=str(other),
+                fix="bring all splits to one shape",
             )
         if (dataset.splits[name].y is None) != (dataset.train.y is None):
             raise DataError(
                 f"{dataset.name}, {name}",
                 expected="labels in every split or in none",
                 received="labels in some",
+                fix="label all splits, or none",
             )
     _check_classes(dataset)
     return dataset
@@ -46,15 +48,22 @@ def _check_split(where: str, split: Split) -> None:
             where,
             expected="as many samples in every input",
             received=" and ".join(map(str, sorted(lengths))),
+            fix="give each input the same samples",
         )
     count = lengths.pop()
     if count == 0:
-        raise DataError(where, expected="at least one sample", received="none")
+        raise DataError(
+            where,
+            expected="at least one sample",
+            received="none",
+            fix="give data with samples in every split",
+        )
     if split.y is not None and len(split.y) != count:
         raise DataError(
             where,
             expected=f"as many labels as samples ({count})",
             received=f"{len(split.y)} labels",
+            fix="give one label a sample",
         )
     for name, array in columns.items():
         if isinstance(array, np.ndarray):
@@ -65,7 +74,12 @@ def _check_split(where: str, split: Split) -> None:
 
 def _check_numbers(where: str, array: np.ndarray) -> None:
     if array.dtype.kind not in "biuf":
-        raise DataError(where, expected="numbers", received=f"values of type {array.dtype}")
+        raise DataError(
+            where,
+            expected="numbers",
+            received=f"values of type {array.dtype}",
+            fix="turn it into numbers first",
+        )
     if array.dtype.kind != "f":
         return
     # Block by block: a mask of everything at once would cost a quarter of the data's memory.

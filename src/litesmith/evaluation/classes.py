@@ -55,9 +55,19 @@ class Labels:
     def __init__(self, labels: np.ndarray, output: np.ndarray, name: str = "output"):
         labels, output = np.asarray(labels), columns(output)
         if labels.dtype.kind not in "fiub":
-            raise DataError("labels", expected="numbers", received=f"dtype {labels.dtype}")
+            raise DataError(
+                "labels",
+                expected="numbers",
+                received=f"dtype {labels.dtype}",
+                fix="turn the labels into numbers first",
+            )
         if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-            raise DataError("labels", expected="finite numbers", received="NaN or infinity")
+            raise DataError(
+                "labels",
+                expected="finite numbers",
+                received="NaN or infinity",
+                fix="clean the labels first",
+            )
         whole, last = output.shape, output.shape[-1]
         outer = whole[:-1]
         if last == 1:
@@ -104,6 +114,7 @@ def _class_numbers(labels: np.ndarray, classes: int, name: str) -> np.ndarray:
             "labels",
             expected=f"class numbers from 0 to {classes - 1} for {name!r}",
             received="numbers with fractions",
+            fix="give whole class numbers, or a metric of a regression",
         )
     if numbers.size and (numbers.min() < 0 or numbers.max() >= classes):
         raise DataError(
@@ -120,6 +131,7 @@ def _shape_error(labels: np.ndarray, output: np.ndarray, name: str) -> DataError
         "labels",
         expected=f"one for each result of {name!r}, whose shape is {list(output.shape)}",
         received=f"shape {list(labels.shape)}",
+        fix="check that data and model belong together",
     )
 
 
@@ -144,7 +156,10 @@ class Agreement:
         a, b = columns(a), columns(b)
         if a.shape != b.shape:
             raise DataError(
-                "outputs to compare", expected=f"shape {list(a.shape)}", received=str(list(b.shape))
+                "outputs to compare",
+                expected=f"shape {list(a.shape)}",
+                received=str(list(b.shape)),
+                fix="compare two models of the same outputs",
             )
         self.total += a.size // max(a.shape[-1], 1)
         if labels is not None:
@@ -194,7 +209,12 @@ def agreement(
     first = [outputs_a] if isinstance(outputs_a, np.ndarray) else list(outputs_a)
     second = [outputs_b] if isinstance(outputs_b, np.ndarray) else list(outputs_b)
     if len(first) != len(second):
-        raise DataError("outputs to compare", expected=f"{len(first)}", received=f"{len(second)}")
+        raise DataError(
+            "outputs to compare",
+            expected=f"{len(first)}",
+            received=f"{len(second)}",
+            fix="compare two models of the same outputs",
+        )
     counters = []
     for a, b in zip(first, second, strict=True):
         counter = Agreement()

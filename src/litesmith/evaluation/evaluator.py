@@ -105,7 +105,9 @@ def evaluate(
             if progress is not None:
                 progress(tally.samples, total)
         if not tally.samples:
-            raise DataError("data", expected="at least one sample", received="none")
+            raise DataError(
+                "data", expected="at least one sample", received="none", fix="give some data"
+            )
         return Evaluation(
             name=name or subject.name,
             source=subject.source,
@@ -158,7 +160,9 @@ def predict(
         for each in opened:
             each.close()
     if not parts:
-        raise DataError("data", expected="at least one sample", received="none")
+        raise DataError(
+            "data", expected="at least one sample", received="none", fix="give some data"
+        )
     return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
 
 
@@ -176,7 +180,12 @@ class _Tally:
         targets = _targets(labels, [spec.name for spec in self.subject.outputs])
         for index, name, metric in self.rows:
             if index >= len(outputs):
-                raise DataError(f"metric {name!r}", expected=f"output {index}", received="none")
+                raise DataError(
+                    f"metric {name!r}",
+                    expected=f"output {index}",
+                    received="none",
+                    fix="name one of the model's outputs",
+                )
             if index >= len(targets) or targets[index] is None:
                 raise DataError(
                     "data",
@@ -189,6 +198,7 @@ class _Tally:
                     "labels",
                     expected=f"{len(outputs[index])}, one a sample",
                     received=f"{len(targets[index])}",
+                    fix="give one label a sample",
                 )
             metric.update(targets[index], outputs[index])
         if self.other is not None:
@@ -201,6 +211,11 @@ class _Tally:
                 continue
             bad = first_not_finite(output)
             assert bad is not None
+            keras_model = getattr(model, "model", None)
+            if keras_model is not None:
+                from litesmith import models
+
+                models.check(keras_model, model.source)  # a NaN weight is the likely cause
             names = [spec.name for spec in model.outputs]
             shown = repr(names[position]) if position < len(names) else str(position)
             raise EvaluationError(
@@ -214,7 +229,10 @@ class _Tally:
     ) -> None:
         if len(outputs) != len(others):
             raise DataError(
-                "reference", expected=f"{len(outputs)} outputs", received=f"{len(others)}"
+                "reference",
+                expected=f"{len(outputs)} outputs",
+                received=f"{len(others)}",
+                fix="compare two models of the same outputs",
             )
         if not self.counters:
             self.counters = [Agreement() for _ in outputs]
@@ -241,7 +259,12 @@ def _targets(labels: Any, names: Sequence[str]) -> list[Any]:
     if isinstance(labels, Mapping):
         if any(key not in names for key in labels):
             given = ", ".join(map(str, labels))
-            raise DataError("labels", expected=f"outputs {', '.join(names)}", received=given)
+            raise DataError(
+                "labels",
+                expected=f"outputs {', '.join(names)}",
+                received=given,
+                fix="name the labels as the model's outputs",
+            )
         return [np.asarray(labels[name]) if name in labels else None for name in names]
     if isinstance(labels, (list, tuple)) and len(names) > 1:
         return [np.asarray(value) for value in labels]

@@ -59,7 +59,9 @@ class KerasRunner:
         """
         fed, count = self._fed(inputs)
         if count == 0:
-            raise DataError("data", expected="at least one sample", received="none")
+            raise DataError(
+                "data", expected="at least one sample", received="none", fix="give some data"
+            )
         missing = self._filled - count
         if missing > 0:
             fed = keras.tree.map_structure(

@@ -15,6 +15,7 @@ from litesmith.children import Child
 from litesmith.errors import ChildError, DataError, EvaluationError, InputError, ModelError
 from litesmith.evaluation.shared import SharedBuffer
 from litesmith.evaluation.specs import TensorSpec, arrange
+from litesmith.export.finite import check_finite
 from litesmith.export.flatbuffer import Flatbuffer, Signature, Tensor, read
 
 _INPUT_DTYPES = {
@@ -69,7 +70,8 @@ class LitertRunner:
     ):
         self.name = name or ("model" if isinstance(source, bytes) else Path(source).stem)
         self.source = self.name if isinstance(source, bytes) else str(Path(source))
-        view = read(source)
+        view = read(source, self.source)
+        check_finite(view, self.source)
         self._layout = _layout(view, self.source)
         self.inputs: tuple[TensorSpec, ...] = self._layout["inputs"]
         self.outputs: tuple[TensorSpec, ...] = self._layout["outputs"]
@@ -77,7 +79,12 @@ class LitertRunner:
         self._path = None if isinstance(source, bytes) else str(Path(source).absolute())
         cores = available_cores() if num_threads is None else num_threads
         if cores < 1:
-            raise InputError("num_threads", expected="1 or more", received=cores)
+            raise InputError(
+                "num_threads",
+                expected="1 or more",
+                received=cores,
+                fix="leave it out for all cores",
+            )
         self._workers = min(cores, _MOST_WORKERS)
         self._threads = max(1, cores // self._workers)
         sample = max(1, sum(spec.sample_bytes for spec in self.inputs))
@@ -129,7 +136,9 @@ class LitertRunner:
             for array, spec in zip(arrange(inputs, self.inputs), self.inputs, strict=True)
         ]
         if not len(arrays[0]):
-            raise DataError("data", expected="at least one sample", received="none")
+            raise DataError(
+                "data", expected="at least one sample", received="none", fix="give some data"
+            )
         parts = [
             self._run([array[start : start + self.batch_size] for array in arrays])
             for start in range(0, len(arrays[0]), self.batch_size)
@@ -188,8 +197,10 @@ class LitertRunner:
         except ChildError as error:
             child.close()
             raise ModelError(
-                f"{self.source} is corrupt: LiteRT did not survive opening it",
-                fix="export it again",
+                self.source,
+                expected="a whole .tflite",
+                received=f"a damaged one: LiteRT did not survive opening it ({error})",
+                fix="export or copy it again",
             ) from error
         except ModelError as error:
             child.close()
@@ -208,7 +219,12 @@ def _layout(view: Flatbuffer, source: str) -> dict[str, Any]:
     graph = view.subgraphs[0]
     signature = next((s for s in view.signatures if s.subgraph == 0), None)
     if not graph.inputs or not graph.outputs:
-        raise ModelError(source, expected="a model with inputs and outputs", received="none")
+        raise ModelError(
+            source,
+            expected="a model with inputs and outputs",
+            received="one without",
+            fix="export it again",
+        )
     names = _input_names(graph.tensors, graph.inputs, signature)
     outputs = _ordered_outputs(graph.tensors, graph.outputs, signature)
     inputs = [_spec(graph.tensors[i], n, source) for i, n in zip(graph.inputs, names, strict=True)]
@@ -257,11 +273,17 @@ def _spec(tensor: Tensor, name: str, source: str) -> TensorSpec:
     dtype = _INPUT_DTYPES.get(tensor.type)
     if dtype is None:
         raise ModelError(
-            f"{source}: {name!r}", expected="numbers", received=f"type {tensor.type.lower()}"
+            f"{source}: {name!r}",
+            expected="numbers",
+            received=f"type {tensor.type.lower()}",
+            fix="export it again with number inputs and outputs",
         )
     if not tensor.shape:
         raise ModelError(
-            f"{source}: {name!r}", expected="a batch dimension", received="a single number"
+            f"{source}: {name!r}",
+            expected="a batch dimension",
+            received="a single number",
+            fix="export it again with a batch dimension",
         )
     shape = tuple(None if size == -1 else size for size in tensor.shape_signature)
     quantized = tensor.scale is not None and dtype in ("int8", "uint8", "int16")
@@ -283,6 +305,7 @@ def _compatible(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
             f"input {spec.name!r}",
             expected=f"whole numbers ({spec.dtype})",
             received=f"{array.dtype} with fractions",
+            fix="round them, or check that data and model belong together",
         )
     if np.dtype(spec.dtype).kind in "iu" and array.size:
         limits = np.iinfo(spec.dtype)
@@ -291,5 +314,6 @@ def _compatible(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
                 f"input {spec.name!r}",
                 expected=f"numbers from {limits.min} to {limits.max}",
                 received=f"{array.min()} to {array.max()}",
+                fix="check that data and model belong together",
             )
     return array

@@ -291,7 +291,12 @@ def _named(name: str) -> StreamingMetric:
         found = None
     if found is None:
         known = [each for each in dir(keras.metrics) if not each.startswith("_")]
-        raise InputError(f"metric {name!r} is unknown", fix=_suggestion(name, known))
+        raise InputError(
+            "metric",
+            expected="a metric's name",
+            received=repr(name),
+            fix=_suggestion(name, known),
+        )
     if isinstance(found, type):
         found = found()
     if isinstance(found, keras.metrics.Metric):

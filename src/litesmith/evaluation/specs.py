@@ -64,7 +64,12 @@ def arrange(inputs: Any, specs: Sequence[TensorSpec]) -> list[np.ndarray]:
         arrays = [inputs]
     if len(arrays) != len(specs):
         names = ", ".join(spec.name for spec in specs)
-        raise DataError("inputs", expected=f"{len(specs)} ({names})", received=f"{len(arrays)}")
+        raise DataError(
+            "inputs",
+            expected=f"{len(specs)} ({names})",
+            received=f"{len(arrays)}",
+            fix="give one array an input",
+        )
     arrays = [as_array(array) for array in arrays]
     for array, spec in zip(arrays, specs, strict=True):
         _check(array, spec, alone=len(specs) == 1)
@@ -74,6 +79,7 @@ def arrange(inputs: Any, specs: Sequence[TensorSpec]) -> list[np.ndarray]:
             "inputs",
             expected="the same number of samples in each",
             received=", ".join(f"{s.name}: {len(a)}" for s, a in zip(specs, arrays, strict=True)),
+            fix="give each input the same samples",
         )
     return arrays
 
@@ -95,7 +101,10 @@ def _by_name(inputs: Mapping[str, Any], specs: Sequence[TensorSpec]) -> list[Any
     missing = [name for name in names if name not in inputs]
     if missing:
         raise DataError(
-            "inputs", expected=", ".join(names), received=", ".join(map(str, inputs)) or "none"
+            "inputs",
+            expected=", ".join(names),
+            received=", ".join(map(str, inputs)) or "none",
+            fix="give an array for each",
         )
     return [inputs[name] for name in names]
 
@@ -103,7 +112,12 @@ def _by_name(inputs: Mapping[str, Any], specs: Sequence[TensorSpec]) -> list[Any
 def _check(array: np.ndarray, spec: TensorSpec, *, alone: bool) -> None:
     what = "data" if alone else f"input {spec.name!r}"
     if array.dtype.kind not in "fiub":
-        raise DataError(what, expected="numbers", received=f"dtype {array.dtype}")
+        raise DataError(
+            what,
+            expected="numbers",
+            received=f"dtype {array.dtype}",
+            fix="turn them into numbers first",
+        )
     if spec.shape is not None:
         wanted, got = spec.shape[1:], array.shape[1:]
         fits = array.ndim == len(spec.shape) and all(

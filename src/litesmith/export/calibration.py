@@ -116,7 +116,12 @@ def calibrate(
                     if progress is not None:
                         progress(done)
             if not done:
-                raise DataError("calibration", expected="some samples", received="none")
+                raise DataError(
+                    "calibration",
+                    expected="some samples",
+                    received="none",
+                    fix="give some of the training data",
+                )
             fields, (low, high) = child.call("ranges", rule=rule)
         except ChildError as error:
             raise ExportError(f"LiteRT cannot run the float model: {error}") from error
@@ -156,7 +161,10 @@ def ordered(values: Any, inputs: tuple[TensorSpec, ...]) -> list[np.ndarray]:
         missing = [name for name in names if name not in values]
         if missing:
             raise DataError(
-                "calibration", expected=f"an array for input {missing[0]!r}", received="none"
+                "calibration",
+                expected=f"an array for input {missing[0]!r}",
+                received="none",
+                fix="give one for each input",
             )
         arrays = [values[name] for name in names]
     else:
@@ -166,6 +174,7 @@ def ordered(values: Any, inputs: tuple[TensorSpec, ...]) -> list[np.ndarray]:
                 "calibration",
                 expected=f"{len(names)} inputs ({', '.join(map(repr, names))})",
                 received=f"{len(arrays)}",
+                fix="give one array an input",
             )
     return [_fitting(np.asarray(a), spec) for a, spec in zip(arrays, inputs, strict=True)]
 
@@ -196,5 +205,10 @@ def _fitting(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
             fix="clean the data, as for training",
         )
     if len(array) == 0:
-        raise DataError("calibration", expected="some samples", received="none")
+        raise DataError(
+            "calibration",
+            expected="some samples",
+            received="none",
+            fix="give some of the training data",
+        )
     return np.ascontiguousarray(array, np.dtype(spec.dtype))

@@ -48,22 +48,47 @@ def _check_kind(path: Path) -> None:
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
             raise ModelError(
-                f"{path} is a SavedModel folder, which holds no Keras layers",
+                str(path),
                 expected="a .keras or .h5 file",
+                received="a SavedModel folder, which holds no Keras layers",
                 fix="export, evaluate and benchmark take a SavedModel; for the rest save the "
                 "Keras model as .keras",
             )
-        raise ModelError(str(path), expected="a .keras or .h5 file", received="a folder")
+        raise ModelError(
+            str(path),
+            expected="a .keras or .h5 file",
+            received="a folder",
+            fix="name the file in it",
+        )
     if not path.is_file():
-        raise ModelError(str(path), expected="a model file", received="no such file")
-    with path.open("rb") as file:
-        start = file.read(8)
+        raise ModelError(
+            str(path),
+            expected="a model file",
+            received="no such file",
+            fix="see that the path is right",
+        )
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except OSError as error:
+        raise ModelError(
+            str(path),
+            expected="a file that can be read",
+            received=(error.strerror or str(error)).lower(),
+            fix="see who may read it",
+        ) from error
     if not start:
-        raise ModelError(str(path), expected="a model", received="an empty file")
+        raise ModelError(
+            str(path),
+            expected="a model",
+            received="an empty file",
+            fix="write it again with model.save('model.keras')",
+        )
     if start[4:8] == b"TFL3":
         raise ModelError(
-            f"{path} is a finished .tflite",
+            str(path),
             expected="a .keras or .h5 file",
+            received="a finished .tflite",
             fix="inspect, evaluate, benchmark and compare take a .tflite",
         )
     suffix = path.suffix.lower()
@@ -112,8 +137,10 @@ def _look(path: Path) -> Any:
             answer, _ = child.call("look", path=str(path))
     except ChildError as error:
         raise ModelError(
-            f"{path} is damaged: reading it ended the process that tried ({error})",
-            fix="export or copy the file again",
+            str(path),
+            expected="a whole model file",
+            received=f"a damaged one: reading it ended the process that tried ({error})",
+            fix="save or copy it again",
         ) from error
     if answer["config"] is None:
         raise ModelError(
@@ -125,14 +152,21 @@ def _look(path: Path) -> Any:
     try:
         return json.loads(answer["config"])
     except ValueError as error:
-        raise ModelError(f"{path} is damaged: its configuration is no JSON") from error
+        raise ModelError(
+            str(path),
+            expected="a whole model file",
+            received="a damaged one: its configuration is no JSON",
+            fix="save or copy it again",
+        ) from error
 
 
 def _refuse_lambda(path: Path, config: Any) -> None:
     name = _find_lambda(config)
     if name is not None:
         raise ModelError(
-            f"{path}: layer {name!r} is a Lambda, and Python code inside a model file is not run",
+            str(path),
+            expected="layers without code of their own",
+            received=f"layer {name!r}, a Lambda: Python code inside a model file is not run",
             fix="replace it by a registered layer or keras.ops, or load the model in Python and "
             "pass the object (module:function on the command line)",
         )
@@ -183,11 +217,17 @@ def _explained(path: Path, error: Exception) -> ModelError:
     unknown = re.search(r"(?:Could not locate class|Unknown \w+:) '?([\w>]+)'?", text)
     if unknown:
         return ModelError(
-            f"{path} has a custom class {unknown[1]!r} that is not registered",
+            str(path),
             expected="layers of Keras, or registered ones",
+            received=f"a custom class {unknown[1]!r} that is not registered",
             fix="register it with keras.saving.register_keras_serializable and load it by a "
             "module:function",
         )
     inner = next((line for line in lines if line.startswith("Exception encountered")), None)
     shown = inner.partition(":")[2].strip() if inner else (lines or [type(error).__name__])[0]
-    return ModelError(f"{path} cannot be loaded by Keras {keras.__version__}: {shown[:240]}")
+    return ModelError(
+        str(path),
+        expected=f"a model that Keras {keras.__version__} can load",
+        received=shown[:240],
+        fix="load it with the Keras it was saved with, and save it again",
+    )

@@ -15,7 +15,14 @@ import numpy as np
 from litesmith.children import serve
 from litesmith.errors import ModelError
 
-_BROKEN = "export or copy the file again"
+
+def _damaged(path: str, why: str) -> ModelError:
+    return ModelError(
+        path,
+        expected="a whole model file",
+        received=f"a damaged one: {why}",
+        fix="save or copy it again",
+    )
 
 
 def look(fields: dict[str, Any], arrays: Sequence[np.ndarray]) -> tuple[dict[str, Any], list]:
@@ -44,6 +51,7 @@ def _look_keras(path: str) -> str:
                     path,
                     expected="a .keras file with config.json and model.weights.h5",
                     received=f"a zip file without {' and '.join(sorted(missing))}",
+                    fix="write it with model.save('model.keras')",
                 )
             # Reading a member checks its CRC-32.
             config = archive.read("config.json").decode()
@@ -63,7 +71,7 @@ def _look_keras(path: str) -> str:
     ) as error:
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"{path} is damaged ({error})", fix=_BROKEN) from error
+        raise _damaged(path, " ".join(str(error).split()) or type(error).__name__) from error
     _look_h5(io.BytesIO(weights), path)
     return config
 
@@ -75,9 +83,7 @@ def _look_h5(source: Any, path: str) -> str | None:
             config = file.attrs.get("model_config")
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         text = (str(error).strip().splitlines() or ["no message"])[0]
-        raise ModelError(
-            f"{path} is damaged: its weights cannot be read ({text})", fix=_BROKEN
-        ) from (error)
+        raise _damaged(path, f"its weights cannot be read ({text})") from error
     if config is None:
         return None
     return config.decode() if isinstance(config, bytes) else str(config)

@@ -66,6 +66,7 @@ def load(
                 "model arguments",
                 expected="none: they are for applications: and module:function",
                 received=", ".join(given),
+                fix="leave the arguments out",
             )
         model = load_file(path)
     elif kind == "builtin":
@@ -88,7 +89,12 @@ def check(model: Any, name: str = "model") -> keras.Model:
         ModelError: no Keras model, one without weights yet, or a weight that is NaN or infinite.
     """
     if not isinstance(model, keras.Model):
-        raise ModelError(name, expected="a Keras model", received=type(model).__name__)
+        raise ModelError(
+            name,
+            expected="a Keras model",
+            received=type(model).__name__,
+            fix="return one, or pass one",
+        )
     if not model.built or not model.weights:
         raise ModelError(
             name,
@@ -162,8 +168,12 @@ def _function(
         function = resolve(source, base, ModelError)
     except ModelError as error:
         near = did_you_mean(source.partition(":")[0], KINDS)
-        if near.startswith("did you mean") and "no module named" in str(error):
-            raise ModelError(f"model source {source!r}", expected=_FORMS, fix=near) from error
+        if near.startswith("did you mean") and (
+            "no module named" in str(error) or "expected module:function" in str(error)
+        ):
+            raise ModelError(
+                "model source", expected=_FORMS, received=repr(source), fix=near
+            ) from error
         raise
     _fill(function, given, input_shape, classes, only_required=True)
     return call(source, given, base, ModelError)
@@ -201,7 +211,12 @@ def _called(source: str, function: Any, given: dict[str, Any]) -> keras.Model:
         return function(**given)
     except Exception as error:
         text = " ".join((str(error).strip() or "no message").split())
-        raise ModelError(f"{source} cannot be built: {text[:240]}") from error
+        raise ModelError(
+            source,
+            expected="arguments it can be built with",
+            received=text[:240],
+            fix="see the function's own arguments",
+        ) from error
 
 
 def _near(text: str) -> str:

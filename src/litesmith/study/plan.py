@@ -146,6 +146,7 @@ def _load_data(study: Study) -> Dataset:
             f"[data] source {section.source!r}",
             expected="samples with labels",
             received="samples without labels",
+            fix="name a source that has labels",
         )
     return dataset
 

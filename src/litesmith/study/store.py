@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from litesmith import files
 from litesmith.comparison.results import StudyResult, VariantResult
-from litesmith.errors import StudyError
+from litesmith.errors import OutputError, StudyError
 
 # What `files.atomic` leaves of a file written here when the process is killed meanwhile.
 _LEFTOVER = re.compile(
@@ -63,13 +63,22 @@ class Store:
 
         Raises:
             StudyError: it is a file, or holds a study and `resume` was not asked for.
+            OutputError: it cannot be written.
         """
         if self.folder.exists() and not self.folder.is_dir():
-            raise StudyError("output", expected="a folder", received=f"{self.folder} (a file)")
+            raise StudyError(
+                "output",
+                expected="a folder",
+                received=f"{self.folder} (a file)",
+                fix="name another with -o",
+            )
+        files.check_folder(self.folder)
         held = [name for name in ("study.json", "variants") if (self.folder / name).exists()]
         if held and not self.resume:
             raise StudyError(
-                f"{self.folder} already holds a study",
+                "output",
+                expected="a folder without a study",
+                received=f"{self.folder}, which already holds a study",
                 fix="add --resume to go on with it, or name another folder with -o",
             )
 
@@ -77,18 +86,49 @@ class Store:
     def opened(self) -> Iterator[Store]:
         """Make the folder and hold it until the study ends.
 
+        A study that ends because nothing more can be written leaves what is finished; where
+        nothing is, and the folder is new, it leaves nothing.
+
         Raises:
-            StudyError: another study is writing there, or the folder cannot be made.
+            StudyError: another study is writing there.
+            OutputError: the folder cannot be made or written.
         """
-        with contextlib.ExitStack() as held:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(_lock(self.folder / ".lock"))
-            except OSError as error:
-                raise StudyError(f"{self.folder} cannot be written ({error.strerror})") from None
-            self.check()  # again: another study may have come and gone meanwhile
-            self._sweep()
-            yield self
+        made: list[Path] = []
+        try:
+            with contextlib.ExitStack() as held:
+                try:
+                    made = files.make_folder(self.folder)
+                    held.enter_context(_lock(self.folder / ".lock"))
+                except OSError as error:
+                    raise files.unwritable(self.folder, error) from None
+                self.check()  # again: another study may have come and gone meanwhile
+                self._sweep()
+                yield self
+        except OutputError as error:
+            if not self._worth_keeping():
+                if made:
+                    self._clear()
+                    files.remove_empty(made)
+                raise
+            raise OutputError(
+                str(self.folder),
+                expected="room for the study's files",
+                received=str(error.received),
+                fix=f"{error.fix}; what is finished stays, --resume goes on with it",
+            ) from error
+
+    def _worth_keeping(self) -> bool:
+        """Whether anything is finished here."""
+        return (self.folder / "baseline.json").exists() or any(
+            self.folder.glob("variants/*/result.json")
+        )
+
+    def _clear(self) -> None:
+        """Remove what a study writes, from a folder that was made for it."""
+        for pattern in ("study.*", "report.*", "baseline.*", "variants/*/*", ".*"):
+            for path in self.folder.glob(pattern):
+                path.unlink()
+        files.remove_empty([*self.folder.glob("variants/*"), self.folder / "variants"])
 
     def _sweep(self) -> None:
         """Remove half-written files that a killed study left."""
@@ -100,7 +140,10 @@ class Store:
     def variant(self, name: str) -> Path:
         """The folder of one variant, made when it is missing."""
         folder = self.folder / "variants" / name
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise files.unwritable(folder, error) from error
         return folder
 
     def relative(self, path: Path) -> str:
@@ -149,9 +192,13 @@ class Store:
     def log(self, text: str) -> None:
         """Add lines to study.log, with the time in UTC."""
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        with (self.folder / "study.log").open("a", encoding="utf-8") as file:
-            for line in text.rstrip().splitlines():
-                file.write(f"{now} {line}\n")
+        path = self.folder / "study.log"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                for line in text.rstrip().splitlines():
+                    file.write(f"{now} {line}\n")
+        except OSError as error:
+            raise files.unwritable(path, error) from error
 
 
 @contextlib.contextmanager
@@ -177,11 +224,18 @@ def _lock(path: Path) -> Iterator[None]:
         except OSError:
             fix = "wait for it to end, or name another folder with -o"
             raise _in_use(path, fix) from None
+        if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            raise _in_use(path, "try again")  # its study has just removed the folder
         yield  # the lock goes with the file, also when the process is killed
 
 
 def _in_use(path: Path, fix: str) -> StudyError:
-    return StudyError(f"{path.parent} is in use by another study", fix=fix)
+    return StudyError(
+        "output",
+        expected="a folder no other study works in",
+        received=f"{path.parent}, which is in use by another study",
+        fix=fix,
+    )
 
 
 def _finite(value: Any) -> Any:

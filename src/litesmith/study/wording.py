@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from litesmith.errors import LitesmithError, StudyError, did_you_mean
 
+_FIX = "docs/study.md has every field"
 _EXPECTED = {
     "model": 'a table with source = "model.keras" or another source',
     "data": 'a table with source = "digits" or another source',
@@ -37,10 +38,15 @@ def one_line(
     place = f"{name}: {_place(location, content)}"
     if found["type"] == "extra_forbidden":
         fields = sorted(_model_at(model, location[:-1]).model_fields)
-        return StudyError(f"{place} is not a field", fix=did_you_mean(str(location[-1]), fields))
+        return StudyError(
+            place,
+            expected="fields it has",
+            received=str(location[-1]),
+            fix=did_you_mean(str(location[-1]), fields),
+        )
     known = _EXPECTED.get(".".join(str(part) for part in location if not isinstance(part, int)))
     if found["type"] == "missing":
-        return StudyError(place, expected=known or "a value", received="nothing")
+        return StudyError(place, expected=known or "a value", received="nothing", fix=_FIX)
     cause = found.get("ctx", {}).get("error")
     if isinstance(cause, LitesmithError):
         return StudyError(f"{place}: {cause}")
@@ -49,8 +55,8 @@ def one_line(
     if message.startswith("a valid dictionary"):
         message = known or "a table"
     if ", received " in message or not location:
-        return StudyError(f"{place}: expected {message}")
-    return StudyError(place, expected=message, received=repr(found["input"]))
+        return StudyError(f"{place}: expected {message}", fix=_FIX)
+    return StudyError(place, expected=message, received=repr(found["input"])[:200], fix=_FIX)
 
 
 def _model_at(model: type[BaseModel], location: list[Any]) -> type[BaseModel]:
