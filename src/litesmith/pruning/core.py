@@ -25,9 +25,16 @@ def canonical_shape(
         outputs: axes that are output channels.
         inputs: axes that are input channels.
     """
-    high = math.prod(shape[axis] for axis in outputs)
-    wide = math.prod(shape[axis] for axis in inputs) if inputs else 0
-    return high, math.prod(shape) // (high * max(wide, 1)), wide
+    # Plain loops: `torch.compile` breaks its graph at `math.prod`, and then mistakes axes for sizes.
+    high = wide = spatial = 1
+    for axis, size in enumerate(shape):
+        if axis in outputs:
+            high *= size
+        elif axis in inputs:
+            wide *= size
+        else:
+            spatial *= size
+    return high, spatial, wide if inputs else 0
 
 
 def to_canonical(weight: Any, outputs: Sequence[int], inputs: Sequence[int]) -> Any:

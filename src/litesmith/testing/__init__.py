@@ -2,5 +2,6 @@
 
 from litesmith.testing.contract import check_technique
 from litesmith.testing.kinds import KINDS, Kind
+from litesmith.testing.ways import WAYS, Way, check_training
 
-__all__ = ["KINDS", "Kind", "check_technique"]
+__all__ = ["KINDS", "WAYS", "Kind", "Way", "check_technique", "check_training"]

@@ -32,7 +32,8 @@ from litesmith import parametrize
 from litesmith.children import Child
 from litesmith.errors import ChildError, LitesmithWarning, ModelError
 from litesmith.recipe import Recipe, prepare, strip
-from litesmith.technique import Plan, Technique
+from litesmith.technique import Technique
+from litesmith.testing import promises
 from litesmith.testing.kinds import KINDS, Kind
 
 BATCH, EPOCHS = 8, 2
@@ -154,15 +155,12 @@ def _check_in_process(case: _Case) -> None:
     shared = {id(v) for v in model.variables} & {id(v) for v in prepared.variables}
     case.expect(not shared, "the prepared model shares variables with the given one")
 
-    plans = _plans(prepared, case.recipe)
     compile_for_test(prepared)
     started = {w.path: _to_numpy(w).copy() for w in _plain(prepared)}
 
     def promise(when: str, finished: bool) -> None:
-        for technique, plan in plans:
-            used = _used(prepared, plan)
-            broken = technique.broken_promise(used, plan, finished=finished)
-            case.expect(not broken, f"{when}, {plan.kernel.variable.path}: {broken}")
+        for broken in promises.broken_in_model(prepared, case.recipe, finished=finished):
+            case.expect(False, f"{when}, {broken}")
 
     class EachEpoch(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -181,25 +179,6 @@ def _check_in_process(case: _Case) -> None:
     fit_for_test(model, kind, 1)  # the given model goes on being trained
     case.expect(not _same(before, _snapshot(model)), "the given model does not train after prepare")
     _save_and_continue(case)
-
-
-def _plans(prepared: keras.Model, recipe: Recipe) -> list[tuple[Technique, Plan]]:
-    """Each technique and what it did to each kernel of the prepared model."""
-    kernels = {(k.path, k.variable.path): k for k in parametrize.find_kernels(prepared)}
-    return [
-        (
-            recipe.techniques[entry.position],
-            Plan(kernels[entry.layer, entry.variable], detail=entry.detail),
-        )
-        for entry in prepared.report.done
-    ]
-
-
-def _used(prepared: keras.Model, plan: Plan) -> np.ndarray:
-    for variable, value in parametrize.used_weights(plan.kernel.layer):
-        if variable is plan.kernel.variable:
-            return _to_numpy(value)
-    raise AssertionError(f"{plan.kernel.variable.path} is reported as done, but is not")
 
 
 def _check_strip(case: _Case) -> None:
@@ -287,7 +266,6 @@ def _check_exported(case: _Case) -> None:
     from litesmith.evaluation import predict
     from litesmith.export import convert
     from litesmith.export import export as export_model
-    from litesmith.export.flatbuffer import read
 
     x, _ = case.kind.data()
     float_model = convert(case.stripped)
@@ -296,17 +274,6 @@ def _check_exported(case: _Case) -> None:
     (found,) = predict(artifact, x)
     worst = float(np.abs(expected - found).max())
     case.expect(worst <= 1e-5, f"the .tflite differs by {worst:.2g}")
-    tensors = {t.name: t for graph in read(artifact.path).subgraphs for t in graph.tensors}
-    parts: dict[tuple[str, str], list[np.ndarray]] = {}
-    for kernel in float_model.kernels:
-        data = tensors[kernel.tensor].data
-        assert data is not None
-        parts.setdefault((kernel.layer, kernel.variable), []).append(np.asarray(data))
-    for technique, plan in _plans(case.prepared, case.recipe):
-        path = (plan.kernel.path, plan.kernel.variable.path)
-        if path not in parts:
-            case.expect(False, f"{path[1]} is not found in the .tflite")
-            continue
-        values = np.concatenate([part.ravel() for part in parts[path]])
-        broken = technique.broken_promise(values, plan, finished=True)
-        case.expect(not broken, f"in the .tflite, {path[1]}: {broken}")
+    content = artifact.path.read_bytes()
+    for broken in promises.broken_in_file(case.prepared, case.recipe, float_model, content):
+        case.expect(False, broken)

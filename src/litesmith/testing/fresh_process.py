@@ -1,4 +1,4 @@
-"""The child in which the contract loads what was saved, and trains on."""
+"""The child in which the contract loads what was saved, and trains on, or on two devices."""
 
 from __future__ import annotations
 
@@ -39,5 +39,14 @@ def _train_on(fields: dict[str, Any], arrays: list[np.ndarray]) -> tuple[dict, l
     return {}, model.get_weights()
 
 
+def _check_way(fields: dict[str, Any], arrays: list[np.ndarray]) -> tuple[dict, list]:
+    from litesmith.testing.ways import check_way
+
+    problems = []
+    for kind in fields["kinds"]:
+        problems += check_way(_recipe[0], fields["way"], kind)
+    return {"problems": problems}, []
+
+
 if __name__ == "__main__":
-    serve({"start": _start, "train_on": _train_on})
+    serve({"start": _start, "train_on": _train_on, "check_way": _check_way})
