@@ -142,7 +142,7 @@ def test_one_line_says_what_is_wrong(text, message, tmp_path):
         ('model = "x"\n[data]\nsource = "digits"', "model: expected a table with source ="),
         ("[model]\n[data]\nsource = 'digits'", '[model] source: expected "model.keras"'),
         ("[model]\nsource = 'm.keras'\n[data]", '[data] source: expected "digits", "idx:DIR"'),
-        ("model = ", "study.toml is not valid TOML ("),
+        ("model = ", "study.toml: expected valid TOML, received Invalid"),
     ],
 )
 def test_a_file_without_the_needed(text, message, tmp_path):
@@ -196,3 +196,22 @@ def test_from_dict_takes_recipe_objects():
         }
     )
     assert study.variants[1].recipe == [{"technique": "prune", "sparsity": 0.5}]
+
+
+@pytest.mark.parametrize(
+    ("extra", "source", "rate"),
+    [
+        ("[baseline]\nlearning_rate = 1e-4\nepochs = 2\n", "builtin:digits", 8e-4),
+        ("[baseline]\nlearning_rate = [1e-2, 1e-3]\nepochs = [2, 1]\n", "model.keras", 8e-3),
+        ("[baseline]\noptimizer = 'sgd'\n", "builtin:digits", 1e-3),
+        ("", "builtin:digits", 8e-3),  # it is trained by the baseline's policy
+        ("", "model.keras", 1e-3),
+        ("", "applications:MobileNetV2", 8e-3),
+        ("[fine_tune]\nlearning_rate = 2e-3\n", "builtin:digits", 2e-3),
+    ],
+)
+def test_a_network_that_the_study_trained_is_fine_tuned_warmer(tmp_path, extra, source, rate):
+    variant = '[[variant]]\nname = "half"\nrecipe = [{ technique = "prune", sparsity = 0.5 }]\n'
+    text = f'[model]\nsource = "{source}"\n[data]\nsource = "digits"\n{extra}{variant}'
+    study = Study.parse(text, "study.toml", tmp_path)
+    assert study.fine_tuning(study.variants[1]).learning_rate == pytest.approx(rate)

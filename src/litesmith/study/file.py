@@ -176,6 +176,11 @@ BASELINE_POLICY = Training(
 FINE_TUNE_POLICY = Training(
     epochs=3, learning_rate=1e-3, batch_size=128, optimizer="adam", decay="cosine", distill=True
 )
+# A network that the study trained itself is known to bear its baseline's learning rate. Much more,
+# for a short time and decaying, is what lets one that lost most of its weights recover; of a model
+# that comes trained nobody has told the rate, so it gets the policy's (docs/decisions.md).
+_WARMER = 8.0
+_WARMEST = 8e-3
 
 
 class Variant(_Section):
@@ -261,11 +266,34 @@ class Study(_Section):
         return [*(named or [Variant(name="baseline")]), *others]
 
     def fine_tuning(self, variant: Variant) -> Training:
-        """How `variant` is trained: its own settings over the study's over the default policy."""
+        """How `variant` is trained: its own settings over the study's over the default policy.
+
+        Raises:
+            StudyError: learning rates do not fit epochs.
+        """
         own = variant.fine_tune
         if variant.distill is not None:
             own = own.model_copy(update={"distill": variant.distill})
-        return own.over(self.fine_tune.over(FINE_TUNE_POLICY))
+        return own.over(self.fine_tune.over(self._policy()))
+
+    @property
+    def training(self) -> Training | None:
+        """How the model is trained before anything else; None where it comes trained."""
+        if self.baseline is not None:
+            return self.baseline.over(BASELINE_POLICY)
+        source, weights = self.model.source, self.model.arguments.get("weights")
+        if source.startswith("builtin:") or (source.startswith("applications:") and not weights):
+            return BASELINE_POLICY
+        return None
+
+    def _policy(self) -> Training:
+        """The policy for fine-tuning, warmer where the study trained the network itself."""
+        trained = self.training
+        if trained is None or trained.optimizer != FINE_TUNE_POLICY.optimizer:
+            return FINE_TUNE_POLICY
+        highest = max(rate for _, rate in trained.stages)
+        rate = min(_WARMER * highest, _WARMEST)
+        return FINE_TUNE_POLICY.model_copy(update={"learning_rate": rate})
 
     @model_validator(mode="after")
     def _check_variants(self) -> Self:
@@ -315,7 +343,7 @@ class Study(_Section):
                 "study file",
                 expected="the path of a TOML file",
                 received=f"{source} ({'a folder' if file.is_dir() else 'no such file'})",
-                fix="see examples/ for study files, or leave it out to run the built-in study",
+                fix="docs/study.md has an example; leave it out to run the built-in study",
             )
         try:
             text = file.read_text("utf-8")
@@ -325,7 +353,7 @@ class Study(_Section):
                 source,
                 expected="a TOML file that can be read",
                 received=(why or str(error)).lower(),
-                fix="write it as UTF-8 text, as in examples/",
+                fix="write it as UTF-8 text, as in docs/study.md",
             ) from None
         return cls.parse(text, file.name, file.resolve().parent)
 
@@ -348,7 +376,7 @@ class Study(_Section):
                 name,
                 expected="valid TOML",
                 received=str(error),
-                fix="mend that place; examples/ has study files",
+                fix="mend that place; docs/study.md has an example",
             ) from None
         study = cls.from_dict(content, name)
         study._root, study._text = root, text

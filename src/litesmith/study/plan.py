@@ -27,7 +27,7 @@ from litesmith.export.presets import check_preset
 from litesmith.parametrize import copy_model
 from litesmith.recipe import Recipe
 from litesmith.study import losses, training
-from litesmith.study.file import BASELINE_POLICY, FINE_TUNE_POLICY, Study, Training, Variant
+from litesmith.study.file import FINE_TUNE_POLICY, Study, Training, Variant
 from litesmith.study.store import derived_seed
 
 _LOOK = 64  # samples shown to the model, the loss and the metrics before anything is trained
@@ -114,7 +114,7 @@ def make_plan(study: Study) -> Plan:
                 recipes[variant.name] = Recipe.from_dict(variant.recipe)
                 training.optimizer(study.fine_tuning(variant), 1)
     with _named("", "[baseline]"):
-        baseline = _baseline(study)
+        baseline = study.training
         if baseline is not None:
             training.optimizer(baseline, 1)
     metrics_by_output(study.model.metrics, [])  # an unknown name is an error
@@ -165,16 +165,6 @@ def _load_model(study: Study, dataset: Dataset) -> keras.Model:
 
 def _is_file(source: str) -> bool:
     return Path(source).suffix in (".keras", ".h5", ".hdf5")
-
-
-def _baseline(study: Study) -> Training | None:
-    """How to train the model before anything else, or None where it comes trained."""
-    if study.baseline is not None:
-        return study.baseline.over(BASELINE_POLICY)
-    source, weights = study.model.source, study.model.arguments.get("weights")
-    if source.startswith("builtin:") or (source.startswith("applications:") and not weights):
-        return BASELINE_POLICY
-    return None
 
 
 def _fit_loss(
