@@ -15,6 +15,7 @@ from litesmith._version import __version__
 
 if TYPE_CHECKING:
     from litesmith.benchmarking import Benchmark, benchmark
+    from litesmith.clustering import Cluster
     from litesmith.comparison import Comparison, compare
     from litesmith.errors import (
         BenchmarkError,
@@ -26,13 +27,21 @@ if TYPE_CHECKING:
         LitesmithError,
         LitesmithWarning,
         ModelError,
+        OutputError,
         PresetError,
         RecipeError,
         StudyError,
     )
     from litesmith.evaluation import Evaluation, evaluate
     from litesmith.export import Artifact, calibrate, convert, export
-    from litesmith.granularity import NOfM, PerBlock, PerChannel, Unstructured
+    from litesmith.granularity import (
+        NOfM,
+        PerBlock,
+        PerChannel,
+        PerChannelGroup,
+        PerTensor,
+        Unstructured,
+    )
     from litesmith.pruning import Prune
     from litesmith.recipe import Recipe, origin, prepare, strip
     from litesmith.report import Report
@@ -52,13 +61,22 @@ _HOMES = {
         "LitesmithError",
         "LitesmithWarning",
         "ModelError",
+        "OutputError",
         "PresetError",
         "RecipeError",
         "StudyError",
     ),
     "evaluation": ("Evaluation", "evaluate"),
     "export": ("Artifact", "calibrate", "convert", "export"),
-    "granularity": ("NOfM", "PerBlock", "PerChannel", "Unstructured"),
+    "granularity": (
+        "NOfM",
+        "PerBlock",
+        "PerChannel",
+        "PerChannelGroup",
+        "PerTensor",
+        "Unstructured",
+    ),
+    "clustering": ("Cluster",),
     "pruning": ("Prune",),
     "recipe": ("Recipe", "origin", "prepare", "strip"),
     "report": ("Report",),
@@ -73,6 +91,7 @@ __all__ = [
     "Benchmark",
     "BenchmarkError",
     "ChildError",
+    "Cluster",
     "Comparison",
     "Constant",
     "CosineDecay",
@@ -85,8 +104,11 @@ __all__ = [
     "LitesmithWarning",
     "ModelError",
     "NOfM",
+    "OutputError",
     "PerBlock",
     "PerChannel",
+    "PerChannelGroup",
+    "PerTensor",
     "PolynomialDecay",
     "PresetError",
     "Prune",

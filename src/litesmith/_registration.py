@@ -15,6 +15,7 @@ from typing import Any
 # Each class that a saved model can name, and its home. A test compares this with what is
 # registered when every room is imported.
 SAVED = {
+    "Codebook": "litesmith.clustering.parametrization",
     "Holder": "litesmith.parametrize.parametrization",
     "Mask": "litesmith.pruning.parametrization",
     "Parametrized": "litesmith.parametrize.swap",

@@ -12,9 +12,12 @@ from litesmith.parametrize import (
     Parametrization,
     attach,
     count_calls,
+    factors,
     find_kernels,
+    find_scales,
     holder_of,
     is_parametrized,
+    spread,
 )
 from litesmith.technique import Plan, Technique
 
@@ -63,14 +66,25 @@ def attach_chains(model: keras.Model, chains: dict[int, list[Step]]) -> None:
                 starting.append(link)
             links.append(link)
         by_layer.setdefault(id(kernel.layer), []).append((kernel, links))
+    every = [pair for found in by_layer.values() for pair in found]
+    folded = [kernel for kernel, links in every if any(link.folded for link in links)]
+    scales = find_scales(model, folded) if folded else {}
     for found in by_layer.values():
-        attach(found[0][0].layer, [(kernel.index, kernel.suffix, links) for kernel, links in found])
-        for kernel, links in found:
-            weight = kernel.variable.value
-            for link in links:
-                if link in starting:
-                    link.start(keras.ops.convert_to_numpy(weight))
-                weight = link.transform(keras.ops.copy(weight), training=False)
+        attach(
+            found[0][0].layer,
+            [(k.index, k.suffix, links, scales.get(id(k.variable))) for k, links in found],
+        )
+    for kernel, links in every:
+        weight = kernel.variable.value
+        scale = scales.get(id(kernel.variable))
+        for number, link in enumerate(links):
+            if link.folded and scale is not None:
+                factor = spread(factors(scale.layer), kernel.shape, scale.axes)
+                weight, scale = weight * factor, None
+            if link in starting:
+                link.follow(links[:number])
+                link.start(keras.ops.convert_to_numpy(weight))
+            weight = link.transform(keras.ops.copy(weight), training=False)
     if by_layer:
         count_calls(model)
 

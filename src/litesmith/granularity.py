@@ -37,6 +37,13 @@ class Unstructured(Granularity):
     name: ClassVar[str] = "unstructured"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PerTensor(Granularity):
+    """The whole kernel as one."""
+
+    name: ClassVar[str] = "per_tensor"
+
+
 @dataclasses.dataclass(frozen=True, init=False)
 class NOfM(Granularity):
     """At most `n` of each `m` consecutive weights along the input channels are non-zero.
@@ -162,6 +169,23 @@ class PerChannel(Granularity):
         if self.axis == -2 and not inputs:
             return "it has no input rows"
         return None
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class PerChannelGroup(Granularity):
+    """Groups of consecutive output channels.
+
+    Args:
+        channels: output channels in a group; the last may have fewer.
+    """
+
+    name: ClassVar[str] = "per_channel_group"
+
+    channels: int
+
+    def __init__(self, channels: int):
+        object.__setattr__(self, "channels", channels)
+        whole_number("per_channel_group: channels", channels, least=1)
 
 
 def granularity_from(value: Any) -> Granularity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,7 +12,13 @@ import numpy as np
 
 from litesmith import selection
 from litesmith.errors import LitesmithWarning, ModelError, RecipeError
-from litesmith.parametrize import Kernel, find_kernels, inner_layers, outermost_layers
+from litesmith.parametrize import (
+    Kernel,
+    find_kernels,
+    find_scales,
+    inner_layers,
+    outermost_layers,
+)
 from litesmith.report import Entry, Report
 from litesmith.technique import Plan, Technique
 
@@ -35,7 +42,11 @@ def plan(
         ModelError: the model is not built, or has NaN or infinite weights.
     """
     _check_model(model)
+    techniques = list(techniques)
     kernels = find_kernels(model)
+    if any(technique.asks_scales for technique in techniques):
+        scales = find_scales(model, kernels)
+        kernels = [dataclasses.replace(k, scale=scales.get(id(k.variable))) for k in kernels]
     all_plans, entries, notes = [], [], []
     for position, technique in enumerate(techniques):
         selection.check_matches(technique.where, model)

@@ -18,13 +18,13 @@ from litesmith import files, planning
 from litesmith.chaining import attach_chains, earlier_chains
 from litesmith.errors import LitesmithWarning, ModelError, RecipeError, did_you_mean
 from litesmith.parametrize import (
+    bake,
     copy_model,
     holder_of,
+    inner_layers,
     is_parametrized,
     mark_subclassed,
     outermost_layers,
-    plain_weights,
-    used_weights,
 )
 from litesmith.report import Report
 from litesmith.technique import Technique, check_technique_value
@@ -358,13 +358,15 @@ def strip(model: keras.Model) -> keras.Model:
             fix="call prepare(model, recipe) first",
         )
     copy = copy_model(model)
+    twins = {
+        id(old): new
+        for (_, old), (_, new) in zip(inner_layers(model, ""), inner_layers(copy, ""), strict=True)
+    }
     unfinished = []
     for old, (path, new) in zip(layers, outermost_layers(copy), strict=True):
         if not is_parametrized(old):
             continue
-        places = {id(weight): place for place, weight in enumerate(plain_weights(old))}
-        for variable, used in used_weights(old):
-            new.weights[places[id(variable)]].assign(used)
+        bake(old, new, twins)
         unfinished += [
             f"{path}: {problem}" for link in holder_of(old).links if (problem := link.unfinished())
         ]

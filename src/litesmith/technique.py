@@ -20,7 +20,7 @@ from litesmith.options import Option
 from litesmith.parametrize import Kernel, Parametrization
 
 # Rooms whose techniques a recipe's file may name without anyone having imported them.
-ROOMS = ("litesmith.pruning",)
+ROOMS = ("litesmith.clustering", "litesmith.pruning")
 
 BY_DEFAULT = frozenset({"conv", "dense", "recurrent"})
 WHEN_ASKED = frozenset({"depthwise", "embedding", "other"})
@@ -56,6 +56,8 @@ class Technique(Option):
 
     family: ClassVar[str] = "technique"
     key: ClassVar[str] = "technique"
+    # Whether its plans want to know what scales a kernel's outputs (`Kernel.scale`).
+    asks_scales: ClassVar[bool] = False
 
     where: Any = None
 

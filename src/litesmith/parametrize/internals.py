@@ -7,6 +7,8 @@ them against the installed Keras, so that a new release that changes one is foun
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +16,7 @@ import keras
 from keras.src import backend
 from keras.src.backend.common.variables import AutocastScope
 from keras.src.models.functional import Functional
+from keras.src.ops.operation import Operation
 from keras.src.utils.tracking import DotNotTrackScope
 
 
@@ -46,6 +49,16 @@ def move_last(layer: keras.layers.Layer, child: keras.layers.Layer) -> None:
 def set_class(layer: keras.layers.Layer, cls: type) -> None:
     """Give an instance another class; its state stays."""
     object.__setattr__(layer, "__class__", cls)
+
+
+def set_plainly(layer: keras.layers.Layer, name: str, value: Any) -> None:
+    """Set an attribute of an instance past Keras's tracking."""
+    object.__setattr__(layer, name, value)
+
+
+def batch_moments(layer: keras.layers.BatchNormalization, inputs: Any, mask: Any) -> Any:
+    """Mean and variance that a BatchNorm normalizes a batch by: masked, and over all replicas."""
+    return layer._moments(inputs, mask)
 
 
 def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
@@ -147,3 +160,105 @@ def infer(model: keras.Model, inputs: Any) -> int:
 
     backend.compute_output_spec(call, inputs)
     return passes
+
+
+def following(layer: keras.layers.Layer) -> list[Any]:
+    """The layers and operations that take a layer's outputs, in the graph of functional models."""
+    return [node.operation for node in layer._outbound_nodes]
+
+
+@dataclasses.dataclass
+class Flow:
+    """Which layer took the very tensor that another gave, in one pass through a model.
+
+    A layer made of layers is no consumer of what one inside it consumes, and a layer that hands on
+    its input (Dropout in inference) is none either. What bare operations of a `call` take is not
+    seen, but for those of a functional graph.
+    """
+
+    given: dict[int, list[int]] = dataclasses.field(default_factory=dict)  # layer: tensors
+    taken: dict[int, list[int]] = dataclasses.field(default_factory=dict)  # layer: tensors
+    takers: dict[int, list[Any]] = dataclasses.field(default_factory=dict)  # tensor: layers
+    giver: dict[int, Any] = dataclasses.field(default_factory=dict)  # tensor: innermost layer
+    results: set[int] = dataclasses.field(default_factory=set)  # tensors the model gives
+    tensors: list[Any] = dataclasses.field(default_factory=list)  # alive, so that ids stay theirs
+
+    def consumers(self, layer: Any) -> list[Any]:
+        """Layers and operations that take what a layer gives."""
+        return [
+            taker
+            for tensor in self.given.get(id(layer), ())
+            for taker in self.takers.get(tensor, ())
+        ]
+
+    def consumed_otherwise(self, layer: Any, by: set[int]) -> bool:
+        """Whether an output of a layer goes anywhere but to the layers of these identities."""
+        for tensor in self.given.get(id(layer), ()):
+            takers = self.takers.get(tensor, [])
+            if not takers or tensor in self.results or any(id(each) not in by for each in takers):
+                return True
+        return False
+
+    def producers(self, layer: Any) -> set[int]:
+        """Identities of the layers that give what a layer takes; a tensor of none counts as one."""
+        return {
+            id(self.giver[tensor]) if tensor in self.giver else -tensor
+            for tensor in self.taken.get(id(layer), ())
+        }
+
+
+def watch(model: keras.Model, inputs: Any) -> Flow:
+    """Run a model's call on shapes alone and note which layer takes what.
+
+    Args:
+        model: a built model.
+        inputs: what `symbolic_inputs` gave.
+    """
+    flow = Flow()
+    stack: list[set[int]] = []  # for each call under way, the tensors consumed inside it
+
+    def noting(original: Any, *, bare: bool) -> Any:
+        @functools.wraps(original)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if bare and isinstance(self, keras.layers.Layer):
+                return original(self, *args, **kwargs)
+            before = _tensors((args, kwargs))
+            stack.append(set())
+            try:
+                outputs = original(self, *args, **kwargs)
+            finally:
+                inside = stack.pop()
+            after = _tensors(outputs)
+            flow.tensors += [*before.values(), *after.values()]
+            consumed = [key for key in before if key not in inside and key not in after]
+            for key in consumed:
+                flow.takers.setdefault(key, []).append(self)
+            flow.taken.setdefault(id(self), []).extend(consumed)
+            for key in after:
+                if key not in before:
+                    flow.given.setdefault(id(self), []).append(key)
+                    flow.giver.setdefault(key, self)
+            if stack:
+                stack[-1].update(inside, consumed)
+            return outputs
+
+        return call
+
+    def run(inputs: Any) -> Any:
+        outputs = model(inputs, training=False)
+        flow.results.update(_tensors(outputs))
+        return outputs
+
+    layer_call, bare_call = keras.layers.Layer.__call__, Operation.__call__
+    keras.layers.Layer.__call__ = noting(layer_call, bare=False)
+    Operation.__call__ = noting(bare_call, bare=True)
+    try:
+        backend.compute_output_spec(run, inputs)
+    finally:
+        keras.layers.Layer.__call__, Operation.__call__ = layer_call, bare_call
+    return flow
+
+
+def _tensors(structure: Any) -> dict[int, Any]:
+    flat = keras.tree.flatten(structure)
+    return {id(each): each for each in flat if keras.ops.is_tensor(each)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -39,6 +40,7 @@ class Kernel:
         suffix: the shortest end of the variable's path that tells it from the layer's others.
         kind: "conv", "dense", "recurrent", "depthwise", "embedding" or "other".
         layout: its axes.
+        scale: what scales its output channels (`neighbours.find_scales`), where that was asked.
     """
 
     layer: keras.layers.Layer
@@ -49,6 +51,7 @@ class Kernel:
     suffix: str
     kind: str
     layout: Layout
+    scale: Any = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import keras
@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from litesmith.errors import ModelError
-from litesmith.parametrize import internals
+from litesmith.parametrize import folding, internals
 
 _noted: contextvars.ContextVar[bool | None] = contextvars.ContextVar("training", default=None)
 
@@ -45,12 +45,22 @@ class Parametrization(keras.layers.Layer):
     """
 
     fields: ClassVar[tuple[str, ...]] = ()
+    # Whether it makes zeros that those after it keep.
+    makes_zeros: ClassVar[bool] = False
 
     def __init__(self, *, shape: tuple[int, ...], calls_per_step: int = 1, **options: Any):
         options["dtype"], options["autocast"] = "float32", False
         super().__init__(**options)
         self.shape, self.calls_per_step = tuple(shape), calls_per_step
         self.supports_jit = True
+
+    @property
+    def folded(self) -> bool:
+        """Whether `transform` is about the weight as it is after BatchNorm has been folded in."""
+        return False
+
+    def follow(self, earlier: list[Parametrization]) -> None:
+        """Told once, when a model is prepared, which parametrizations the weight passes before."""
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments, for saving."""
@@ -128,7 +138,9 @@ class Holder(keras.layers.Layer):
 
     Args:
         targets: for each weight `{"index", "suffix", "shape"}`: its place in the layer's own
-            `weights`, the end of its path, and its shape.
+            `weights`, the end of its path, and its shape; and `"scale"`, `{"place", "axes"}` of
+            what scales its channels (`neighbours.Scale`), where a parametrization works on the
+            folded weight.
         chains: for each weight its parametrizations, in order, serialized or live.
         origin: JSON-able, kept with the layer when it is saved: how the model was prepared.
     """
@@ -157,6 +169,7 @@ class Holder(keras.layers.Layer):
             self._chains = live
             self._origin = origin
             self._variables: list[keras.Variable] | None = None
+            self._scales = [folding.Hidden() for _ in targets]
         self.links = [link for chain in live for link in chain]
         # State exists from the start, so that loading finds it whenever the layer gets built.
         for link in self.links:
@@ -231,21 +244,67 @@ class Holder(keras.layers.Layer):
                 self._variables = found
         return self._variables
 
-    def call(self, anchor: Any = None, training: bool | None = None) -> list[Any]:
+    def meet(self, layer: keras.layers.Layer, locate: Callable[..., Any]) -> None:
+        """Find the layers that scale this one's outputs, where a weight is used folded.
+
+        Args:
+            layer: the layer this is the holder of.
+            locate: `walking.locate`.
+
+        Raises:
+            ModelError: one is not there.
+        """
+        for target, hidden in zip(self._targets, self._scales, strict=True):
+            if target.get("scale") and hidden.layer is None:
+                hidden.layer = locate(layer, target["scale"]["place"])
+                # While a model is being loaded, nothing follows the layer yet.
+                if hidden.layer is None and internals.following(layer):
+                    raise ModelError(
+                        f"layer {layer.name!r}",
+                        expected=f"what scales it: {target['scale']['place']}",
+                        received="other layers after it",
+                        fix="strip the model and prepare it again",
+                    )
+                if hidden.layer is not None:
+                    folding.hold(hidden.layer)
+
+    def scales(self) -> list[tuple[keras.layers.Layer, tuple[int, ...]] | None]:
+        """For each target that is used folded what scales it, and the kernel's axes of that."""
+        return [
+            (hidden.layer, tuple(target["scale"]["axes"])) if hidden.layer is not None else None
+            for target, hidden in zip(self._targets, self._scales, strict=True)
+        ]
+
+    def know(self, number: int, scale: keras.layers.Layer) -> None:
+        """Be told what scales a target, where only the live model can tell."""
+        self._scales[number].layer = scale
+        folding.hold(scale)
+
+    def call(
+        self, anchor: Any = None, training: bool | None = None, folded: bool = False
+    ) -> list[Any]:
         """The weights to use, one a target.
 
         Args:
             anchor: nothing; Keras wants a first argument.
             training: whether this call is a training step.
+            folded: leave those folded that are worked on so.
         """
         assert self._variables is not None
         if training is None:
             training = _noted.get()
         used = []
-        for variable, chain in zip(self._variables, self._chains, strict=True):
+        for variable, chain, scale in zip(
+            self._variables, self._chains, self.scales(), strict=True
+        ):
             # A copy is a snapshot: under TensorFlow converting gives the variable itself back.
             weight = ops.copy(variable)
+            factor = None
             for link in chain:
+                if link.folded and factor is None and scale is not None:
+                    factor = folding.factors(scale[0])
+                    factor = folding.spread(factor, weight.shape, scale[1])
+                    weight = weight * factor
                 weight = link.transform(weight, bool(training))
-            used.append(weight)
+            used.append(weight if folded or factor is None else weight / factor)
         return used

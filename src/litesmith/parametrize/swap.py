@@ -17,7 +17,7 @@ import keras
 
 from litesmith.parametrize import internals
 from litesmith.parametrize.parametrization import Holder, Parametrization
-from litesmith.parametrize.walking import outermost_layers
+from litesmith.parametrize.walking import locate, outermost_layers
 
 HOLDER = "litesmith_holder"
 _calls: dict[int, int] | None = None  # while `count_calls` runs: calls by the layer's id
@@ -92,6 +92,7 @@ def _swapped_class(base: Any) -> type:
         variables = holder.find(plain_weights(self))
         if variables is None:  # the symbolic call by which Keras builds the layers inside
             return original(self, *args, **kwargs)
+        holder.meet(self, locate)
         if takes_training and kwargs.get("training") is not None:
             used = holder(None, training=kwargs["training"])
         else:
@@ -147,24 +148,30 @@ def plain_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
 
 
 def attach(
-    layer: keras.layers.Layer, chains: Sequence[tuple[int, str, Sequence[Parametrization]]]
+    layer: keras.layers.Layer,
+    chains: Sequence[tuple[int, str, Sequence[Parametrization], Any]],
 ) -> None:
     """Parametrize some weights of a built layer, in place.
 
     Args:
         layer: the layer, not parametrized yet.
-        chains: for each weight its index in `layer.weights`, the end of its path, and its
-            parametrizations in the order in which data flow through them.
+        chains: for each weight its index in `layer.weights`, the end of its path, its
+            parametrizations in the order in which data flow through them, and the `Scale` of its
+            outputs where one of them is about the folded weight, or None.
     """
     weights = list(layer.weights)
-    targets = [
-        {"index": index, "suffix": suffix, "shape": list(weights[index].shape)}
-        for index, suffix, _ in chains
-    ]
+    targets: list[dict[str, Any]] = []
+    for index, suffix, _, scale in chains:
+        targets.append({"index": index, "suffix": suffix, "shape": list(weights[index].shape)})
+        if scale is not None:
+            targets[-1]["scale"] = {"place": scale.place, "axes": list(scale.axes)}
     with keras.name_scope(layer.path):
-        holder = Holder(targets, [list(chain) for _, _, chain in chains], name=HOLDER)
+        holder = Holder(targets, [list(chain) for _, _, chain, _ in chains], name=HOLDER)
     _swap(layer, holder)
     holder.find(weights)
+    for number, (_, _, _, scale) in enumerate(chains):
+        if scale is not None:
+            holder.know(number, scale.layer)
 
 
 def count_calls(model: keras.Model) -> None:
@@ -194,9 +201,17 @@ def count_calls(model: keras.Model) -> None:
                 link.calls_per_step = max(1, counted.get(id(layer), 1))
 
 
-def used_weights(layer: keras.layers.Layer) -> list[tuple[keras.Variable, Any]]:
-    """Each parametrized variable of a layer, and the value inference uses for it."""
+def used_weights(
+    layer: keras.layers.Layer, *, folded: bool = False
+) -> list[tuple[keras.Variable, Any]]:
+    """Each parametrized variable of a layer, and the value inference uses for it.
+
+    Args:
+        layer: a parametrized layer.
+        folded: give the folded value of those weights that a technique works on so.
+    """
     holder = holder_of(layer)
     variables = holder.find(plain_weights(layer))
     assert variables is not None
-    return list(zip(variables, holder(None, training=False), strict=True))
+    holder.meet(layer, locate)
+    return list(zip(variables, holder(None, training=False, folded=folded), strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -62,3 +63,23 @@ def inner_layers(layer: keras.layers.Layer, path: str) -> Iterator[tuple[str, ke
     """
     for chain in layer_chains(layer, path):
         yield chain[-1]
+
+
+def follower(layer: keras.layers.Layer, name: str) -> keras.layers.Layer | None:
+    """The layer of this name among those that follow in the graph of a functional model."""
+    frontier = [layer]
+    for _ in range(4):  # Dropout and the like may lie between
+        frontier = [each for one in frontier for each in internals.following(one)]
+        for each in frontier:
+            if each.name == name:
+                return each
+    return None
+
+
+def locate(layer: keras.layers.Layer, place: dict[str, Any] | None) -> keras.layers.Layer | None:
+    """The layer at a `Scale.place`, as seen from a kernel's outermost layer, or None."""
+    if place is None:
+        return None
+    if "inside" in place:
+        return [inner for _, inner in inner_layers(layer, "")][place["inside"]]
+    return follower(layer, place["after"])

@@ -1,0 +1,148 @@
+"""`Cluster`: how many values, how they are found, and how they follow training."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from litesmith.clustering.core import group_ids
+from litesmith.clustering.initialization import INITIALIZATIONS
+from litesmith.clustering.parametrization import Codebook
+from litesmith.errors import RecipeError
+from litesmith.granularity import (
+    Granularity,
+    PerChannel,
+    PerChannelGroup,
+    PerTensor,
+    granularity_from,
+)
+from litesmith.options import whole_number
+from litesmith.parametrize import Kernel
+from litesmith.technique import Plan, Technique
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cluster(Technique):
+    """Weight clustering (Han et al., "Deep compression", 2016): at most K distinct values a kernel.
+
+    Each weight is one of K centroids wherever the layer uses it. Where a BatchNorm follows, that
+    is true of the folded kernel, w·γ/σ, which is what the `.tflite` holds.
+
+    Args:
+        where: see `Technique`.
+        clusters: K, 2 to 256: distinct values in a kernel (or channel, or group of channels).
+        initialization: "optimal" (k-means of least squared error), "linear", "density", "random"
+            or "kmeans++".
+        granularity: what shares a codebook: `PerTensor()`, `PerChannel()` (output channels), or
+            `PerChannelGroup(8)`.
+        assignment: "nearest" re-assigns each weight, as it is stored and trained, to the nearest
+            centroid; "fixed" leaves it in the cluster it starts in.
+        frequency: training steps from one assignment to the next.
+        preserve_zeros: zeros stay zeros; where the weights have none, one centroid is zero. After
+            pruning that is so without asking, and no other weight becomes zero.
+
+    Raises:
+        RecipeError: a field is out of its range.
+    """
+
+    name: ClassVar[str] = "cluster"
+    asks_scales: ClassVar[bool] = True
+
+    clusters: int
+    initialization: Literal["optimal", "linear", "density", "random", "kmeans++"] = "optimal"
+    granularity: Granularity = PerTensor()
+    assignment: Literal["nearest", "fixed"] = "nearest"
+    frequency: int = 10
+    preserve_zeros: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "granularity", granularity_from(self.granularity))
+        whole_number("cluster: clusters", self.clusters, least=2, most=256)
+        whole_number("cluster: frequency", self.frequency, least=1)
+        choices: dict[str, Sequence[Any]] = {
+            "initialization": list(INITIALIZATIONS),
+            "assignment": ["nearest", "fixed"],
+            "preserve_zeros": [True, False],
+        }
+        for field, allowed in choices.items():
+            value = getattr(self, field)
+            if not any(value is each or value == each and value != 1 for each in allowed):
+                raise RecipeError(
+                    f"cluster: {field}", expected=" or ".join(map(repr, allowed)), received=value
+                )
+        right = isinstance(self.granularity, (PerTensor, PerChannel, PerChannelGroup))
+        if not right or getattr(self.granularity, "axis", -1) != -1:
+            raise RecipeError(
+                "cluster: granularity",
+                expected="PerTensor(), PerChannel() or PerChannelGroup(…)",
+                received=self.granularity,
+            )
+
+    @classmethod
+    def field_from_dict(cls, field: str, value: Any) -> Any:
+        """One field's value from JSON."""
+        if field == "granularity":
+            return Granularity.from_dict(value)
+        return super().field_from_dict(field, value)
+
+    @property
+    def channels(self) -> int | None:
+        """Output channels that share a codebook; None for all."""
+        if isinstance(self.granularity, PerTensor):
+            return None
+        return getattr(self.granularity, "channels", 1)
+
+    def plan(self, kernels: Sequence[Kernel]) -> list[Plan]:
+        """The codebooks of each kernel, or why it is skipped."""
+        return [self._plan(kernel) for kernel in kernels]
+
+    def _plan(self, kernel: Kernel) -> Plan:
+        # A scale a channel does no harm to codebooks that are a channel's own.
+        scale = kernel.scale if self.channels != 1 else None
+        if scale is not None and scale.reason:
+            return Plan(kernel, reason=scale.reason)
+        if scale is not None and self.assignment == "fixed":
+            reason = f"{scale.layer.name!r} rescales its channels, which needs assignment='nearest'"
+            return Plan(kernel, reason=reason)
+        _, groups = group_ids(kernel.shape, kernel.layout.outputs, self.channels)
+        detail: dict[str, Any] = {"clusters": self.clusters, "weights": math.prod(kernel.shape)}
+        if groups > 1:
+            detail |= {"codebooks": groups, "channels": self.channels}
+        if scale is not None:
+            detail["folded with"] = scale.layer.name
+        return Plan(kernel, settings={"folded": scale is not None}, detail=detail)
+
+    def parametrization(self, plan: Plan, name: str, calls_per_step: int) -> Codebook:
+        """The codebook of one kernel."""
+        return Codebook(
+            name=name,
+            shape=plan.kernel.shape,
+            calls_per_step=calls_per_step,
+            clusters=self.clusters,
+            initialization=self.initialization,
+            assignment=self.assignment,
+            frequency=self.frequency,
+            channels=self.channels,
+            zero="pinned" if self.preserve_zeros else "free",
+            outputs=plan.kernel.layout.outputs,
+            folded=plan.settings["folded"],
+        )
+
+    def broken_promise(self, values: np.ndarray, plan: Plan, *, finished: bool) -> str | None:
+        """No more distinct values than clusters, in the kernel or in each group of channels."""
+        ids, groups = group_ids(plan.kernel.shape, plan.kernel.layout.outputs, self.channels)
+        asked, allowed = self.clusters, groups * self.clusters
+        found = len(np.unique(values))
+        if found > allowed:
+            return f"{found} distinct values where {allowed} are allowed"
+        if groups > 1 and values.shape == plan.kernel.shape:
+            ids = np.broadcast_to(ids, values.shape)
+            worst = max(len(np.unique(values[ids == group])) for group in range(groups))
+            if worst > asked:
+                return f"{worst} distinct values in a group of channels where {asked} are allowed"
+        return None

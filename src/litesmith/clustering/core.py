@@ -1,0 +1,111 @@
+"""Weight clustering as pure math: nearest centroids, gathering, means of members.
+
+Everything works on centroids [groups, clusters], each row ascending, on integer positions within a
+row, and on weights in their own shape; nothing of size weights × clusters is ever made, so that it
+runs inside a compiled training step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+
+def group_ids(
+    shape: Sequence[int], outputs: Sequence[int], channels: int | None
+) -> tuple[np.ndarray, int]:
+    """Which codebook each weight takes its value from.
+
+    Args:
+        shape: the kernel's shape.
+        outputs: axes that are output channels.
+        channels: consecutive output channels that share a codebook; None for one codebook.
+
+    Returns:
+        int32 array that broadcasts to `shape`, and the number of codebooks.
+    """
+    axes = len(shape)
+    if channels is None:
+        return np.zeros((1,) * axes, np.int32), 1
+    sizes = [shape[axis] if axis in outputs else 1 for axis in range(axes)]
+    ids = np.arange(math.prod(sizes), dtype=np.int32).reshape(sizes) // channels
+    return ids.astype(np.int32), int(ids.max()) + 1
+
+
+def nearest(values: Any, centroids: Any, groups: Any) -> Any:
+    """The position of the nearest centroid of each value, within its group's row.
+
+    A binary search without branches: log₂(clusters) gathers. A value half-way between two
+    centroids goes to the lower one.
+
+    Args:
+        values: float32 tensor of any shape.
+        centroids: float32 [groups, clusters], each row ascending; repeated ones are never chosen
+            but for the first of them.
+        groups: int32, broadcasts to the values' shape: the row each value looks in.
+
+    Returns:
+        int32 tensor of the values' shape.
+    """
+    rows, clusters = centroids.shape
+    rounds = max(1, (clusters - 1).bit_length())
+    width = 2**rounds - 1
+    middles = (centroids[:, 1:] + centroids[:, :-1]) / 2
+    filler = ops.full((rows, width - clusters + 1), math.inf, "float32")
+    table = ops.reshape(ops.concatenate([middles, filler], axis=1), (-1,))
+    first = ops.cast(groups, "int32") * width
+    position = ops.zeros(values.shape, "int32")
+    for half in (2**power for power in reversed(range(rounds))):
+        middle = ops.take(table, first + position + (half - 1))
+        position = position + half * ops.cast(values > middle, "int32")
+    return position
+
+
+def gather(centroids: Any, index: Any, groups: Any) -> Any:
+    """The centroid of each weight.
+
+    Args:
+        centroids: float32 [groups, clusters].
+        index: integer tensor of the weight's shape, positions within a row.
+        groups: int32, broadcasts to the index's shape.
+
+    Returns:
+        float32 tensor of the index's shape.
+    """
+    return ops.take(ops.reshape(centroids, (-1,)), _flat_index(index, groups, centroids.shape[1]))
+
+
+def member_sums(values: Any, index: Any, groups: Any, shape: tuple[int, int]) -> Any:
+    """The sum of each cluster's members.
+
+    Args:
+        values: float32 tensor.
+        index: integer tensor of the values' shape.
+        groups: int32, broadcasts to the values' shape.
+        shape: (groups, clusters).
+
+    Returns:
+        float32 [groups, clusters].
+    """
+    flat = ops.reshape(_flat_index(index, groups, shape[1]), (-1,))
+    sums = ops.segment_sum(ops.reshape(values, (-1,)), flat, num_segments=shape[0] * shape[1])
+    return ops.reshape(sums, shape)
+
+
+def means(sums: Any, counts: Any, otherwise: Any) -> Any:
+    """The mean of each cluster's members; an empty cluster keeps what it had.
+
+    Args:
+        sums: float32 [groups, clusters].
+        counts: the number of members, float32, of the same shape.
+        otherwise: float32, of the same shape.
+    """
+    return ops.where(counts > 0, sums / ops.maximum(counts, 1.0), otherwise)
+
+
+def _flat_index(index: Any, groups: Any, clusters: int) -> Any:
+    return ops.cast(index, "int32") + ops.cast(groups, "int32") * clusters

@@ -1,0 +1,177 @@
+"""The codebook that follows training: state, and the in-graph update."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from litesmith.clustering import core
+from litesmith.clustering.initialization import choose
+from litesmith.parametrize import Parametrization
+
+
+@keras.saving.register_keras_serializable("litesmith")
+class Codebook(Parametrization):
+    """w_used = centroids[index], the centroids being the means of their members.
+
+    The gradient of each weight goes to the stored weight, straight through; so a centroid moves by
+    the sum of its members' gradients, over their number, and a weight that is pulled elsewhere
+    changes its cluster the next time the nearest are looked for.
+
+    Args:
+        clusters: distinct values in a group.
+        initialization: a key of `INITIALIZATIONS`.
+        assignment: "nearest" or "fixed".
+        frequency: training steps from one assignment to the next.
+        channels: output channels in a group; None for one group.
+        zero: "free"; "kept", where zeros pass through and no other weight becomes zero;
+            "pinned", where one centroid is zero.
+        outputs: the kernel's output axes.
+        folded: whether the promise is about the folded kernel.
+        pruned: whether the zeros are made by a parametrization before this one.
+    """
+
+    fields = (
+        "clusters",
+        "initialization",
+        "assignment",
+        "frequency",
+        "channels",
+        "zero",
+        "outputs",
+        "pruned",
+    )
+
+    def __init__(
+        self,
+        *,
+        clusters: int,
+        initialization: str,
+        assignment: str,
+        frequency: int,
+        channels: int | None,
+        zero: str,
+        outputs: tuple[int, ...],
+        folded: bool,
+        pruned: bool = False,
+        **options: Any,
+    ):
+        super().__init__(**options)
+        self.clusters, self.initialization = clusters, initialization
+        self.assignment, self.frequency = assignment, frequency
+        self.channels, self.zero, self.pruned = channels, zero, pruned
+        self.outputs, self._folded = tuple(outputs), folded
+        self.group_ids, self.groups = core.group_ids(self.shape, self.outputs, channels)
+
+    @property
+    def folded(self) -> bool:
+        """Whether it is about the folded kernel: not where each channel has its own codebook."""
+        return self._folded
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments, for saving."""
+        config = super().get_config()
+        return {**config, "outputs": list(self.outputs), "folded": self._folded}
+
+    @property
+    def table_shape(self) -> tuple[int, int]:
+        """(groups, centroids in a group); a kept zero needs no centroid."""
+        return self.groups, max(1, self.clusters - (self.zero == "kept"))
+
+    def follow(self, earlier: list[Parametrization]) -> None:
+        """Zeros that come from pruning are kept."""
+        if any(link.makes_zeros for link in earlier):
+            self.zero, self.pruned = "kept", True
+
+    def create_state(self) -> None:
+        """A byte a weight, the centroids, and the count of training calls."""
+        self.index = self.state("index", self.shape, "zeros", "uint8")
+        # Room for a codebook without a kept zero, whatever is decided later.
+        self.centroids = self.state("centroids", (self.groups, self.clusters))
+        self.count = self.state("count", (), "zeros", "int32")
+
+    def start(self, weight: np.ndarray) -> None:
+        """Choose centroids for the weight and assign its members."""
+        groups = np.broadcast_to(self.group_ids, self.shape)
+        if self.zero == "pinned" and (weight == 0).any():
+            self.zero = "kept"
+        rows = [
+            self._row(weight[groups == group] if self.groups > 1 else weight)
+            for group in range(self.groups)
+        ]
+        table = np.stack(rows)
+        self.centroids.assign(self._padded(table))
+        index = core.nearest(ops.convert_to_tensor(weight), self._table(), self.group_ids)
+        self.index.assign(ops.cast(index, "uint8"))
+
+    def _row(self, values: np.ndarray) -> np.ndarray:
+        count = self.table_shape[1]
+        if self.zero == "kept":
+            values = values[values != 0]
+        if not values.size:
+            return np.zeros(count, np.float32)
+        if self.zero != "pinned":
+            return choose(values, count, self.initialization)
+        row = choose(values, count, self.initialization)
+        row[np.abs(row).argmin()] = 0.0
+        return np.sort(row)
+
+    def _padded(self, table: Any) -> Any:
+        """The table as it is stored: with a last, unused column where a zero is kept."""
+        missing = self.clusters - table.shape[1]
+        return ops.pad(table, ((0, 0), (0, missing))) if missing else table
+
+    def _table(self) -> Any:
+        return ops.copy(self.centroids)[:, : self.table_shape[1]]
+
+    def _means(self, weight: Any, index: Any, table: Any) -> Any:
+        """The mean of each cluster's members."""
+        shape = self.table_shape
+        groups = self.group_ids
+        present = ops.ones_like(weight)
+        if self.zero == "kept":
+            present = ops.cast(ops.not_equal(weight, 0.0), weight.dtype)
+        counts = core.member_sums(present, index, groups, shape)
+        means = core.means(core.member_sums(weight, index, groups, shape), counts, table)
+        if self.zero == "pinned":
+            means = ops.where(ops.equal(table, 0.0), 0.0, means)
+        return means
+
+    def _assigned(self, weight: Any, table: Any) -> Any:
+        """Nearest centroids, anew."""
+        return ops.cast(core.nearest(weight, ops.sort(table, axis=1), self.group_ids), "uint8")
+
+    def transform(self, weight: Any, training: bool) -> Any:
+        """Each weight's centroid; in training assignments and centroids are updated first."""
+        index, table = ops.copy(self.index), self._table()
+        if training:
+            stored = ops.cast(ops.stop_gradient(weight), "float32")
+            count = ops.copy(self.count)
+            if self.assignment == "nearest":
+                period = self.frequency * self.calls_per_step
+                due = ops.equal(count % period, 0)
+                current, before = index, table
+                index = ops.cond(due, lambda: self._assigned(stored, before), lambda: current)
+                table = ops.cond(due, lambda: ops.sort(before, axis=1), lambda: before)
+            table = self._means(stored, index, table)
+            self.index.assign(index)
+            self.centroids.assign(self._padded(table))
+            self.count.assign(count + 1)
+        used = ops.cast(core.gather(table, index, self.group_ids), weight.dtype)
+        # w + stop(used − w) would not be exact in floats.
+        used = ops.stop_gradient(used) + (weight - ops.stop_gradient(weight))
+        if self.zero == "kept":
+            zero = weight if self.pruned else ops.zeros_like(weight)
+            used = ops.where(ops.equal(weight, 0.0), zero, used)
+        return used
+
+    def progress(self) -> dict[str, Any]:
+        """Distinct values in use, over the whole kernel, and training steps seen."""
+        table = ops.convert_to_numpy(self._table())
+        index = ops.convert_to_numpy(self.index) + self.group_ids * table.shape[1]
+        used = np.unique(table.ravel()[np.unique(index)])
+        steps = int(ops.convert_to_numpy(self.count)) // self.calls_per_step
+        return {"clusters_used": len(used), "steps": steps}

@@ -1,0 +1,150 @@
+"""Folding: the scale of the BatchNorm after a layer, multiplied into its kernel.
+
+The converter does that. A promise about values, such as "no more than sixteen", is therefore about
+the folded kernel, w · γ/σ; a parametrization can ask to work on that one (`folded`). `strip` then
+writes the folded kernel into the plain model, and gives the BatchNorm statistics with which its
+scale is one for all channels (or one power of two), so that the promise holds whether the converter
+folds it or not.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from litesmith.parametrize import internals
+
+layers = keras.layers
+
+
+def factors(scale: keras.layers.Layer) -> Any:
+    """What a layer multiplies each channel by in inference: γ/σ; 1 where it is 0.
+
+    Returns:
+        float32 tensor [channels] that no gradient goes through.
+    """
+    with internals.without_autocast():
+        if isinstance(scale, layers.BatchNormalization):
+            factor = ops.rsqrt(ops.cast(ops.copy(scale.moving_variance), "float32") + scale.epsilon)
+            if scale.scale:
+                factor = factor * ops.cast(ops.copy(scale.gamma), "float32")
+        else:
+            factor = ops.cast(ops.copy(internals.own_variables(scale)[0]), "float32")
+    factor = ops.stop_gradient(factor)
+    return ops.where(ops.equal(factor, 0.0), ops.ones_like(factor), factor)
+
+
+def spread(factor: Any, shape: Sequence[int], axes: Sequence[int]) -> Any:
+    """Factors [channels] in a shape that broadcasts to the kernel's."""
+    return ops.reshape(factor, [size if axis in axes else 1 for axis, size in enumerate(shape)])
+
+
+def unfold(
+    folded: np.ndarray, bias: np.ndarray | None, scale: keras.layers.Layer
+) -> tuple[np.ndarray, np.ndarray | None, list[tuple[str, np.ndarray]]]:
+    """Give a plain layer its folded kernel, and the scaling layer what goes with it.
+
+    A kernel K = f·k with a BatchNorm of γ′ = |γ|, μ′ = f·μ, σ′² = f²·σ² computes what k with γ, μ, σ
+    does, training included, and its own scale is γ′/σ′ = 1. Where some γ is smaller than the
+    square root of ε, all are enlarged by one power of two, which changes no digit.
+
+    Args:
+        folded: the kernel as it is after folding.
+        bias: the layer's bias, or None.
+        scale: the layer that scales it.
+
+    Returns:
+        Kernel, bias, and for each variable of `scale` that changes its name and value.
+    """
+
+    def read(name: str) -> np.ndarray:
+        return ops.convert_to_numpy(getattr(scale, name)).astype(np.float64)
+
+    if not isinstance(scale, layers.BatchNormalization):
+        gamma = ops.convert_to_numpy(internals.own_variables(scale)[0]).astype(np.float64)
+        alive = gamma != 0
+        power = -round(math.log2(np.abs(gamma[alive]).mean())) if alive.any() else 0
+        ratio = np.where(alive, gamma, 1.0) * 2.0**power
+        new = np.where(alive, 2.0**-power, 0.0)
+        values = [(internals.own_variables(scale)[0].name, new)]
+    else:
+        channels = int(scale.moving_variance.shape[0])
+        gamma = read("gamma") if scale.scale else np.ones(channels)
+        alive = gamma != 0
+        least = float(np.abs(gamma[alive]).min()) if alive.any() else 1.0
+        power = max(0, math.ceil(math.log2(math.sqrt(2 * scale.epsilon) / least)))
+        factor = gamma / np.sqrt(read("moving_variance") + scale.epsilon)
+        ratio = np.where(alive, factor, 1.0) * 2.0**power
+        variance = (np.abs(gamma) * 2.0**power) ** 2 - scale.epsilon
+        values = [
+            ("moving_mean", read("moving_mean") * ratio),
+            ("moving_variance", np.where(alive, variance, read("moving_variance"))),
+        ]
+        if scale.scale:
+            values.append(("gamma", np.abs(gamma)))
+    kernel = np.ldexp(folded, power).astype(np.float32)
+    if bias is not None:
+        bias = (bias.astype(np.float64) * ratio).astype(np.float32)
+    return kernel, bias, [(name, value.astype(np.float32)) for name, value in values]
+
+
+# How far the scale of a batch may be from the moving one before it is held at that distance
+# (Ioffe, "Batch renormalization", 2017), and before the moving variance follows.
+_FARTHEST, _SETTLED = 3.0, 1.5
+
+
+def hold(scale: keras.layers.Layer) -> None:
+    """Make a BatchNorm train with the scale it has in inference.
+
+    Normalizing by the batch would undo, channel by channel, the scale that the values of a folded
+    kernel give it: the model would train with other values than it predicts with. As in batch
+    renormalization, the output is multiplied by the batch's σ over the moving one, as a constant;
+    gradients are those of BatchNorm. The moving mean follows; the moving variance, of which the
+    folded kernel is made, follows only where it is off by more than half.
+
+    Args:
+        scale: what scales a layer that is used folded; for others than BatchNorm nothing is done.
+    """
+    if not isinstance(scale, layers.BatchNormalization) or "call" in vars(scale):
+        return
+
+    @functools.wraps(type(scale).call)
+    def call(inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if not training or not scale.trainable:
+            return type(scale).call(scale, inputs, training=training, mask=mask)
+        values = ops.cast(inputs, "float32")
+        mean, variance = internals.batch_moments(scale, values, mask)
+        with internals.without_autocast():
+            moving_mean, moving = ops.copy(scale.moving_mean), ops.copy(scale.moving_variance)
+            gamma = ops.copy(scale.gamma) if scale.scale else ops.ones_like(moving)
+            beta = ops.copy(scale.beta) if scale.center else None
+        batch_mean, batch = ops.stop_gradient(mean), ops.stop_gradient(variance)
+        ratio = ops.sqrt((batch + scale.epsilon) / (moving + scale.epsilon))
+        normal = ops.batch_normalization(
+            values,
+            mean=mean,
+            variance=variance,
+            axis=scale.axis,
+            offset=beta,
+            scale=gamma * ops.clip(ratio, 1 / _FARTHEST, _FARTHEST),
+            epsilon=scale.epsilon,
+        )
+        rate = 1.0 - scale.momentum
+        settled = ops.clip(moving, batch / _SETTLED, batch * _SETTLED)
+        scale.moving_mean.assign(moving_mean + (batch_mean - moving_mean) * rate)
+        scale.moving_variance.assign(moving + (settled - moving) * rate)
+        return ops.cast(normal, scale.compute_dtype)
+
+    internals.set_plainly(scale, "call", call)
+
+
+class Hidden:
+    """Keeps a layer where Keras's saver, which walks attributes and lists, does not see it."""
+
+    layer: keras.layers.Layer | None = None
