@@ -17,11 +17,19 @@ INTERVAL = 0.05
 
 
 class Watch:
-    """Watches a process that is running; a context manager."""
+    """Watches a process that is running; a context manager.
+
+    Attributes:
+        peak: bytes so far, `tree` and `process`.
+        phase: what the process is at, as the caller says.
+        phases: the largest `tree` in each phase.
+    """
 
     def __init__(self, process: subprocess.Popen):
         self.process = process
         self.peak = {"tree": 0, "process": 0}
+        self.phase = "start"
+        self.phases: dict[str, int] = defaultdict(int)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -36,7 +44,9 @@ class Watch:
     def _watch(self) -> None:
         while not self._done.wait(INTERVAL):
             rss = {pid: _field(pid, "VmRSS") for pid in descendants(self.process.pid)}
-            self.peak["tree"] = max(self.peak["tree"], sum(rss.values()))
+            total = sum(rss.values())
+            self.peak["tree"] = max(self.peak["tree"], total)
+            self.phases[self.phase] = max(self.phases[self.phase], total)
             own = _field(self.process.pid, "VmHWM")
             self.peak["process"] = max(self.peak["process"], own)
 

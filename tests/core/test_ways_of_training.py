@@ -19,6 +19,8 @@ HERE = [name for name, way in WAYS.items() if backend in way.backends and name !
 PRUNE = ls.Prune(sparsity=0.8, schedule=ls.PolynomialDecay(end_step=8, frequency=2))
 
 
+# torch.compile looks at tensors in ways that it hides its own warnings of, if they are no errors.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize("way", HERE)
 def test_pruning_keeps_its_promise_however_the_model_is_trained(way):
     kinds = ["sequential", "custom layer"]
