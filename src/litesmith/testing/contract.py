@@ -13,6 +13,8 @@ raises an AssertionError that lists whatever does not hold:
   model does so by its weights, and refuses to be saved whole;
 - strip predicts what the prepared model does, and leaves no trace;
 - the exported `.tflite` agrees, and the promise holds in it.
+
+`check_training` (`ways.py`) trains in other ways than plain `fit`.
 """
 
 from __future__ import annotations
