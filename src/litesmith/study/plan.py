@@ -101,6 +101,10 @@ def make_plan(study: Study) -> Plan:
     Raises:
         InputError: a preset, a recipe, the data, the model, or how they go together is wrong.
     """
+    with _named("", "[baseline]"):
+        baseline = study.training
+        if baseline is not None:
+            training.optimizer(baseline, 1)
     with _named("", "[fine_tune]"):
         study.fine_tune.over(FINE_TUNE_POLICY)
     for variant in study.variants:
@@ -113,10 +117,6 @@ def make_plan(study: Study) -> Plan:
             with _named(variant.name):
                 recipes[variant.name] = Recipe.from_dict(variant.recipe)
                 training.optimizer(study.fine_tuning(variant), 1)
-    with _named("", "[baseline]"):
-        baseline = study.training
-        if baseline is not None:
-            training.optimizer(baseline, 1)
     metrics_by_output(study.model.metrics, [])  # an unknown name is an error
     dataset = _load_data(study)
     model = _load_model(study, dataset)
