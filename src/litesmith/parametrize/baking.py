@@ -36,13 +36,20 @@ def bake(
         if scale is None:
             target.assign(used)
             continue
+        layer, _, before = scale
         owner = owners[id(variable)]
+        if before:
+            kernel, values = folding.unfold_input(to_numpy(used), layer)
+            target.assign(kernel)
+            for name, value in values:
+                getattr(twins[id(layer)], name).assign(value)
+            continue
         bias = getattr(owner, "bias", None)
         kernel, shifted, values = folding.unfold(
-            to_numpy(used), None if bias is None else to_numpy(bias), scale[0]
+            to_numpy(used), None if bias is None else to_numpy(bias), layer
         )
         target.assign(kernel)
         if shifted is not None:
             twins[id(owner)].bias.assign(shifted)
         for name, value in values:
-            getattr(twins[id(scale[0])], name).assign(value)
+            getattr(twins[id(layer)], name).assign(value)

@@ -50,8 +50,8 @@ def unfold(
 ) -> tuple[np.ndarray, np.ndarray | None, list[tuple[str, np.ndarray]]]:
     """Give a plain layer its folded kernel, and the scaling layer what goes with it.
 
-    A kernel K = f·k with a BatchNorm of γ′ = |γ|, μ′ = f·μ, σ′² = f²·σ² computes what k with γ, μ, σ
-    does, training included, and its own scale is γ′/σ′ = 1. Where some γ is smaller than the
+    A kernel K = f·k with a BatchNorm of γ′ = |γ|, μ′ = f·μ, σ′² = f²·σ² computes what k with γ, μ
+    and σ does, training included, and its own scale is γ′/σ′ = 1. Where some γ is smaller than the
     square root of ε, all are enlarged by one power of two, which changes no digit.
 
     Args:
@@ -92,6 +92,35 @@ def unfold(
     if bias is not None:
         bias = (bias.astype(np.float64) * ratio).astype(np.float32)
     return kernel, bias, [(name, value.astype(np.float32)) for name, value in values]
+
+
+def unfold_input(
+    folded: np.ndarray, scale: keras.layers.Layer
+) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
+    """Give a plain layer its folded kernel, and the BatchNorm before it what goes with it.
+
+    With γ′ = σ and β′ = β·σ/γ the BatchNorm's own scale γ′/σ is one.
+
+    Args:
+        folded: the kernel as it is after folding.
+        scale: the BatchNorm whose output the layer takes.
+
+    Returns:
+        Kernel, and for each variable of `scale` that changes its name and value.
+    """
+
+    def read(name: str) -> np.ndarray:
+        return ops.convert_to_numpy(getattr(scale, name)).astype(np.float64)
+
+    sigma = np.sqrt(read("moving_variance") + scale.epsilon)
+    gamma = read("gamma")
+    alive = gamma != 0
+    shift = read("beta") * sigma / np.where(alive, gamma, 1.0)
+    values = [
+        ("gamma", np.where(alive, sigma, 0.0)),
+        ("beta", np.where(alive, shift, read("beta"))),
+    ]
+    return folded, [(name, value.astype(np.float32)) for name, value in values]
 
 
 # How far the scale of a batch may be from the moving one before it is held at that distance

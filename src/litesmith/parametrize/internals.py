@@ -167,6 +167,15 @@ def following(layer: keras.layers.Layer) -> list[Any]:
     return [node.operation for node in layer._outbound_nodes]
 
 
+def preceding(layer: keras.layers.Layer) -> list[Any]:
+    """The layers and operations whose outputs a layer takes, in the graph of functional models."""
+    return [
+        tensor._keras_history.operation
+        for node in layer._inbound_nodes
+        for tensor in node.arguments.keras_tensors
+    ]
+
+
 @dataclasses.dataclass
 class Flow:
     """Which layer took the very tensor that another gave, in one pass through a model.
@@ -198,6 +207,11 @@ class Flow:
             if not takers or tensor in self.results or any(id(each) not in by for each in takers):
                 return True
         return False
+
+    def suppliers(self, layer: Any) -> list[Any]:
+        """Layers and operations, the innermost, that give what a layer takes."""
+        taken = self.taken.get(id(layer), ())
+        return [self.giver[tensor] for tensor in taken if tensor in self.giver]
 
     def producers(self, layer: Any) -> set[int]:
         """Identities of the layers that give what a layer takes; a tensor of none counts as one."""

@@ -18,7 +18,7 @@ import keras
 from litesmith.parametrize import internals
 from litesmith.parametrize.kernels import Kernel
 from litesmith.parametrize.swap import original_class
-from litesmith.parametrize.walking import follower, inner_layers, outermost_layers
+from litesmith.parametrize.walking import inner_layers, locate, outermost_layers
 
 layers = keras.layers
 
@@ -54,12 +54,14 @@ class Scale:
             `inner_layers`, `{"after": name}` among the layers that follow in the graph, or None
             where only a live model can tell (inside a subclassed model, which is not saved whole).
         reason: why the kernel cannot be handled as folded; "" where it can.
+        before: whether it scales what the layer takes, not what it gives.
     """
 
     layer: keras.layers.Layer
     axes: tuple[int, ...]
     place: dict[str, Any] | None
     reason: str = ""
+    before: bool = False
 
 
 def find_scales(model: keras.Model, kernels: Iterable[Kernel]) -> dict[int, Scale]:
@@ -82,10 +84,18 @@ def find_scales(model: keras.Model, kernels: Iterable[Kernel]) -> dict[int, Scal
     places = _outermost(model)
     found = {}
     for kernel in kernels:
-        axis = _channel_axis(kernel)
-        if axis is None:
-            continue
         owner = kernel.owners[-1][1]
+        if (norm := _folded_forward(kernel, flow)) is not None:
+            found[id(kernel.variable)] = Scale(
+                layer=norm,
+                axes=kernel.layout.inputs,
+                place=_place(kernel, norm, places),
+                reason=_reason_before(model, kernel, norm, flow, places),
+                before=True,
+            )
+            continue
+        if _channel_axis(kernel) is None:
+            continue
         following = {id(layer): layer for layer in flow.consumers(owner) if _scales(layer, owner)}
         if len(following) != 1 or flow.consumed_otherwise(owner, set(following)):
             continue
@@ -97,6 +107,46 @@ def find_scales(model: keras.Model, kernels: Iterable[Kernel]) -> dict[int, Scal
             reason=_reason(model, kernel, scale, flow, places),
         )
     return found
+
+
+def _folded_forward(kernel: Kernel, flow: internals.Flow) -> keras.layers.Layer | None:
+    """The BatchNorm that the converter folds into the Dense that takes what it gives, or None.
+
+    It does so for inputs of rank two. A BatchNorm right after another kernel is that one's.
+    """
+    owner = kernel.owners[-1][1]
+    if not isinstance(owner, layers.Dense):
+        return None
+    for norm in flow.suppliers(owner):
+        plain = isinstance(norm, layers.BatchNormalization) and norm.input_spec.ndim == 2
+        if plain and not flow.consumed_otherwise(norm, {id(owner)}):
+            behind = [each for each in flow.suppliers(norm) if _gives_kernel(each)]
+            return None if behind else norm
+    return None
+
+
+def _gives_kernel(layer: Any) -> bool:
+    linear = getattr(layer, "activation", None) in (None, keras.activations.linear)
+    return linear and any(isinstance(layer, classes) for classes, _ in _OUTPUT_KERNEL)
+
+
+def _reason_before(
+    model: keras.Model,
+    kernel: Kernel,
+    norm: keras.layers.Layer,
+    flow: internals.Flow,
+    places: dict[int, keras.layers.Layer],
+) -> str:
+    owner = kernel.owners[-1][1]
+    if getattr(norm, "renorm", False):
+        return f"{norm.name!r}, which scales its input, renormalizes"
+    if not (norm.center and norm.scale):
+        return f"{norm.name!r}, which scales its input, has no gamma or no beta"
+    if _channel_axis(kernel) is not None and any(_scales(x, owner) for x in flow.consumers(owner)):
+        return f"{norm.name!r} scales its input, and another layer its output"
+    if _place(kernel, norm, places) is None and internals.is_functional(model):
+        return f"{norm.name!r}, which scales its input, is not in the same model as the layer"
+    return ""
 
 
 def _outermost(model: keras.Model) -> dict[int, keras.layers.Layer]:
@@ -128,7 +178,7 @@ def _kernel_axes(kernel: Kernel) -> tuple[int, ...]:
     return kernel.layout.outputs
 
 
-def _scales(layer: keras.layers.Layer, owner: keras.layers.Layer) -> bool:
+def _scales(layer: Any, owner: keras.layers.Layer) -> bool:
     """Whether a layer multiplies each output channel of `owner` by a factor."""
     if isinstance(layer, layers.BatchNormalization):
         if original_class(layer).call is not layers.BatchNormalization.call:
@@ -139,10 +189,12 @@ def _scales(layer: keras.layers.Layer, owner: keras.layers.Layer) -> bool:
     return _is_layer_scale(layer)
 
 
-def _is_layer_scale(layer: keras.layers.Layer) -> bool:
+def _is_layer_scale(layer: Any) -> bool:
     """ConvNeXt's LayerScale, and whatever is built like it."""
+    if type(layer).__name__ != "LayerScale" or not isinstance(layer, layers.Layer):
+        return False  # a bare operation, say
     own = internals.own_variables(layer)
-    return type(layer).__name__ == "LayerScale" and len(own) == 1 and len(own[0].shape) == 1
+    return len(own) == 1 and len(own[0].shape) == 1
 
 
 def _channels(scale: keras.layers.Layer) -> tuple[int, ...]:
@@ -156,8 +208,10 @@ def _place(
     for number, layer in enumerate(inside):
         if layer is scale:
             return {"inside": number}
-    if places.get(id(scale)) is scale and follower(kernel.layer, scale.name) is scale:
-        return {"after": scale.name}
+    if places.get(id(scale)) is scale:
+        for place in ({"after": scale.name}, {"before": scale.name}):
+            if locate(kernel.layer, place) is scale:
+                return place
     return None
 
 

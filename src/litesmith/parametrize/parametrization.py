@@ -257,28 +257,37 @@ class Holder(keras.layers.Layer):
         for target, hidden in zip(self._targets, self._scales, strict=True):
             if target.get("scale") and hidden.layer is None:
                 hidden.layer = locate(layer, target["scale"]["place"])
-                # While a model is being loaded, nothing follows the layer yet.
-                if hidden.layer is None and internals.following(layer):
+                # While a model is being loaded, the layer has no neighbours yet.
+                place = target["scale"]["place"] or {}
+                side = internals.preceding if "before" in place else internals.following
+                if hidden.layer is None and side(layer):
                     raise ModelError(
                         f"layer {layer.name!r}",
                         expected=f"what scales it: {target['scale']['place']}",
                         received="other layers after it",
                         fix="strip the model and prepare it again",
                     )
-                if hidden.layer is not None:
+                if hidden.layer is not None and not target["scale"]["before"]:
                     folding.hold(hidden.layer)
 
-    def scales(self) -> list[tuple[keras.layers.Layer, tuple[int, ...]] | None]:
-        """For each target that is used folded what scales it, and the kernel's axes of that."""
+    def scales(self) -> list[tuple[keras.layers.Layer, tuple[int, ...], bool] | None]:
+        """For each target that is used folded what scales it.
+
+        Returns:
+            The layer, the kernel's axes of that, and whether it scales the input; or None.
+        """
         return [
-            (hidden.layer, tuple(target["scale"]["axes"])) if hidden.layer is not None else None
+            (hidden.layer, tuple(target["scale"]["axes"]), target["scale"]["before"])
+            if hidden.layer is not None
+            else None
             for target, hidden in zip(self._targets, self._scales, strict=True)
         ]
 
     def know(self, number: int, scale: keras.layers.Layer) -> None:
         """Be told what scales a target, where only the live model can tell."""
         self._scales[number].layer = scale
-        folding.hold(scale)
+        if not self._targets[number]["scale"]["before"]:
+            folding.hold(scale)
 
     def call(
         self, anchor: Any = None, training: bool | None = None, folded: bool = False

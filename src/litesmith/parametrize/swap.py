@@ -165,6 +165,7 @@ def attach(
         targets.append({"index": index, "suffix": suffix, "shape": list(weights[index].shape)})
         if scale is not None:
             targets[-1]["scale"] = {"place": scale.place, "axes": list(scale.axes)}
+            targets[-1]["scale"]["before"] = scale.before
     with keras.name_scope(layer.path):
         holder = Holder(targets, [list(chain) for _, _, chain, _ in chains], name=HOLDER)
     _swap(layer, holder)

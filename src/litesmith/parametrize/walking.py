@@ -65,11 +65,11 @@ def inner_layers(layer: keras.layers.Layer, path: str) -> Iterator[tuple[str, ke
         yield chain[-1]
 
 
-def follower(layer: keras.layers.Layer, name: str) -> keras.layers.Layer | None:
-    """The layer of this name among those that follow in the graph of a functional model."""
+def _near(layer: keras.layers.Layer, name: str, step: Any) -> keras.layers.Layer | None:
+    """The layer of this name among those near by in the graph of a functional model."""
     frontier = [layer]
     for _ in range(4):  # Dropout and the like may lie between
-        frontier = [each for one in frontier for each in internals.following(one)]
+        frontier = [each for one in frontier for each in step(one)]
         for each in frontier:
             if each.name == name:
                 return each
@@ -82,4 +82,6 @@ def locate(layer: keras.layers.Layer, place: dict[str, Any] | None) -> keras.lay
         return None
     if "inside" in place:
         return [inner for _, inner in inner_layers(layer, "")][place["inside"]]
-    return follower(layer, place["after"])
+    if "before" in place:
+        return _near(layer, place["before"], internals.preceding)
+    return _near(layer, place["after"], internals.following)
