@@ -112,7 +112,7 @@ def test_sparse_tensors_are_unfolded(order, block):
 
 
 def test_what_is_no_tflite(tmp_path):
-    with pytest.raises(ModelError, match="expected a .tflite file, received no such file"):
+    with pytest.raises(ModelError, match="received no such file"):
         flatbuffer.read(tmp_path / "none.tflite")
     with pytest.raises(ModelError, match="received an empty file"):
         flatbuffer.read(b"")
