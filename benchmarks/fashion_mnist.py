@@ -1,8 +1,9 @@
 """Points lost by each variant of the reference network on Fashion-MNIST, over several seeds.
 
     python benchmarks/fashion_mnist.py --seeds 3 -o build/fashion-mnist
+    python benchmarks/fashion_mnist.py benchmarks/clustering.toml -o build/clustering
 
-Each seed is one `litesmith study` of `fashion_mnist.toml` (its own baseline, its own folder), made
+Each seed is one `litesmith study` of `fashion_mnist.toml`, or of the study named (its own baseline, its own folder), made
 by the command line as a user would, and resumed where it was cut off. Points lost are test
 accuracy of the variant's `.tflite` against the float `.tflite` of its own baseline, in percentage
 points; the table shows the mean and each seed. The same goes to `points_lost.json`.
@@ -23,12 +24,12 @@ import tomli_w
 HERE = Path(__file__).parent
 
 
-def run(seed: int, output: Path) -> dict:
+def run(file: Path, seed: int, output: Path) -> dict:
     folder = output / f"seed-{seed}"
-    study = tomllib.loads((HERE / "fashion_mnist.toml").read_text())
+    study = tomllib.loads(file.read_text())
     study["seed"] = seed
     kind, _, place = study["data"]["source"].partition(":")
-    study["data"]["source"] = f"{kind}:{(HERE / place).resolve()}"
+    study["data"]["source"] = f"{kind}:{(file.parent / place).resolve()}"
     output.mkdir(parents=True, exist_ok=True)
     file = output / f"seed-{seed}.toml"
     file.write_text(tomli_w.dumps(study))
@@ -39,10 +40,11 @@ def run(seed: int, output: Path) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("study", nargs="?", type=Path, default=HERE / "fashion_mnist.toml")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("-o", "--output", type=Path, default=Path("build/fashion-mnist"))
     options = parser.parse_args()
-    studies = [run(seed, options.output) for seed in range(options.seeds)]
+    studies = [run(options.study, seed, options.output) for seed in range(options.seeds)]
     rows = []
     for index, first in enumerate(studies[0]["variants"]):
         variants = [study["variants"][index] for study in studies]
@@ -59,6 +61,7 @@ def main() -> None:
                 "points_lost_mean": round(statistics.mean(lost), 4),
                 "agreement": [each["agreement"] for each in variants],
                 "sparsity": [each["sparsity"] for each in variants],
+                "unique_weights": [each["unique_weights"] for each in variants],
                 "file": first["size"]["file"],
                 "zip": [each["size"]["zip"] for each in variants],
             }

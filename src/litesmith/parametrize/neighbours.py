@@ -181,7 +181,8 @@ def _kernel_axes(kernel: Kernel) -> tuple[int, ...]:
 def _scales(layer: Any, owner: keras.layers.Layer) -> bool:
     """Whether a layer multiplies each output channel of `owner` by a factor."""
     if isinstance(layer, layers.BatchNormalization):
-        if original_class(layer).call is not layers.BatchNormalization.call:
+        plain: Any = original_class(layer)
+        if plain.call is not layers.BatchNormalization.call:
             return False
         wanted = 1 if getattr(owner, "data_format", None) == "channels_first" else -1
         rank = layer.input_spec.ndim
