@@ -3,10 +3,11 @@
     python benchmarks/fashion_mnist.py --seeds 3 -o build/fashion-mnist
     python benchmarks/fashion_mnist.py benchmarks/clustering.toml -o build/clustering
 
-Each seed is one `litesmith study` of `fashion_mnist.toml`, or of the study named (its own baseline, its own folder), made
-by the command line as a user would, and resumed where it was cut off. Points lost are test
-accuracy of the variant's `.tflite` against the float `.tflite` of its own baseline, in percentage
-points; the table shows the mean and each seed. The same goes to `points_lost.json`.
+Each seed is one `litesmith study` of `fashion_mnist.toml`, or of the study that is named (its own
+baseline, its own folder), made by the command line as a user would, and resumed where it was cut
+off. Points lost are test accuracy of the variant's `.tflite` against the float `.tflite` of its own
+baseline, in percentage points; the table shows the mean and each seed. The same goes to
+`points_lost.json`.
 """
 
 from __future__ import annotations

@@ -203,16 +203,17 @@ def _channels(scale: keras.layers.Layer) -> tuple[int, ...]:
 
 
 def _place(
-    kernel: Kernel, scale: keras.layers.Layer, places: dict[int, keras.layers.Layer]
+    kernel: Kernel, scale: Any, places: dict[int, keras.layers.Layer]
 ) -> dict[str, Any] | None:
     inside = [layer for _, layer in inner_layers(kernel.layer, "")]
     for number, layer in enumerate(inside):
         if layer is scale:
             return {"inside": number}
     if places.get(id(scale)) is scale:
-        for place in ({"after": scale.name}, {"before": scale.name}):
-            if locate(kernel.layer, place) is scale:
-                return place
+        name = scale.name
+        for side in ("after", "before"):
+            if locate(kernel.layer, {side: name}) is scale:
+                return {side: name}
     return None
 
 
