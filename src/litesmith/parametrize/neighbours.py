@@ -209,8 +209,8 @@ def _place(
     for number, layer in enumerate(inside):
         if layer is scale:
             return {"inside": number}
+    name = scale.name
     if places.get(id(scale)) is scale:
-        name = scale.name
         for side in ("after", "before"):
             if locate(kernel.layer, {side: name}) is scale:
                 return {side: name}
