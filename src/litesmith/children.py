@@ -31,6 +31,8 @@ Message = tuple[dict[str, Any], list[np.ndarray]]
 Handler = Callable[[dict[str, Any], list[np.ndarray]], tuple[dict[str, Any], Sequence[np.ndarray]]]
 
 _LENGTH = struct.Struct("<Q")
+# What a bounded child may have in any case: threads reserve addresses they never use.
+_LEAST_MEMORY = 2 << 30
 
 
 def _send(stream: IO[bytes], header: Mapping[str, Any], arrays: Sequence[np.ndarray]) -> None:
@@ -66,13 +68,18 @@ def _receive(stream: IO[bytes]) -> Message:
     return message["header"], arrays
 
 
-def serve(handlers: Mapping[str, Handler]) -> None:
+def serve(handlers: Mapping[str, Handler], *, bounded: bool = False) -> None:
     """Answer calls until the parent closes the pipe: the main loop of a child.
 
     Args:
         handlers: by method name; each takes the call's fields and arrays, and returns fields and
             arrays. A `LitesmithError` it raises is raised again in the parent, by class.
+        bounded: whether to have no more memory than the machine has to spare: where a file that
+            somebody brought asks for more, the child fails, and not the machine.
     """
+    _expendable()
+    if bounded:
+        _bound_memory()
     requests = os.fdopen(os.dup(0), "rb", buffering=1 << 20)
     answers = os.fdopen(os.dup(1), "wb", buffering=1 << 20)
     os.dup2(2, 1)  # what libraries print must not reach the protocol
@@ -93,6 +100,33 @@ def serve(handlers: Mapping[str, Handler]) -> None:
             _send(answers, problem, [])
         else:
             _send(answers, {"result": result}, output)
+
+
+def _expendable() -> None:
+    """Where memory runs out, have the system end this process and not its parent (Linux)."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+    except OSError:
+        pass
+
+
+def _bound_memory() -> None:
+    """Limit the address space to what it is now and what the machine has free (Linux)."""
+    try:
+        import resource
+
+        with open("/proc/meminfo") as file:
+            free = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        limit = used + max(free * 1024, _LEAST_MEMORY)
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        if hard != resource.RLIM_INFINITY:
+            limit = min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    except (ImportError, OSError, ValueError, StopIteration):
+        pass  # no such system: the file then gets what it asks for
 
 
 class Child:
@@ -193,6 +227,7 @@ class Child:
             got = answer.get(timeout=self.timeout)
         except queue.Empty:
             self._process.kill()
+            self._process.wait()
             raise ChildError(
                 f"{self.module} did not answer within {self.timeout:.0f} s and was stopped"
             ) from None

@@ -101,7 +101,11 @@ def command(error):
     [
         (InputError("x", expected="1", received="2"), 2, "error: x: expected 1, received 2\n"),
         (ExportError("the converter failed\nbadly"), 1, "error: the converter failed badly\n"),
-        (PermissionError(13, "Permission denied", "out"), 2, "error: out: expected a file or folder that can"),
+        (
+            PermissionError(13, "Permission denied", "out"),
+            2,
+            "error: out: expected a file or folder that",
+        ),
         (KeyError("oops"), 1, "error: unexpected: KeyError: 'oops'; run again with --debug"),
         (RuntimeError(), 1, "error: unexpected: RuntimeError; run again with --debug"),
         (KeyboardInterrupt(), 130, "interrupted\n"),

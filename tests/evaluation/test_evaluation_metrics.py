@@ -149,7 +149,10 @@ def test_labels_tell_a_logit_from_a_regression():
 
 
 def test_names_that_are_none():
-    with pytest.raises(InputError, match="metric: expected a metric's name, received 'acuracy'; did you mean 'accuracy'"):
+    with pytest.raises(
+        InputError,
+        match="metric: expected a metric's name, received 'acuracy'; did you mean 'accuracy'",
+    ):
         metric("acuracy")
     with pytest.raises(InputError, match="received 'xq'; choose one of 'accuracy'"):
         metric("xq")

@@ -102,8 +102,16 @@ def refused(path, message):
         ("m.keras", b"\x89HDF\r\n\x1a\n" + b"x" * 99, "an HDF5 file; rename it to .h5"),
         ("m.h5", b"PK\x03\x04" + b"x" * 99, "a zip file; rename it to .keras"),
         ("m.h5", b"nonsense" * 99, "an HDF5 file, received something else"),
-        ("m.h5", b"\x89HDF\r\n\x1a\n" + b"x" * 999, "a whole model file, received a damaged one: its weights cannot be"),
-        ("m.tflite", b"\x20\0\0\0TFL3" + b"x" * 99, "received a finished .tflite; inspect, evaluate"),
+        (
+            "m.h5",
+            b"\x89HDF\r\n\x1a\n" + b"x" * 999,
+            "a whole model file, received a damaged one: its weights cannot be",
+        ),
+        (
+            "m.tflite",
+            b"\x20\0\0\0TFL3" + b"x" * 99,
+            "received a finished .tflite; inspect, evaluate",
+        ),
         ("m.pkl", b"\x80\x04" * 99, "a .keras or .h5 file, received a file ending in '.pkl'"),
     ],
     ids=str,

@@ -10,7 +10,7 @@ import pytest
 
 from litesmith import files
 from litesmith.comparison.results import StudyResult, VariantResult
-from litesmith.errors import StudyError
+from litesmith.errors import OutputError, StudyError
 from litesmith.study.store import Store, derived_seed, fingerprint
 
 
@@ -93,8 +93,11 @@ def test_output_must_be_a_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyError, match="output: expected a folder, received .*a file"):
         Store(tmp_path / "file").check()
-    with pytest.raises(StudyError, match="cannot be written"), Store(tmp_path / "file/x").opened():
-        pass
+    with pytest.raises(OutputError, match="a place that can be written, received not a directory"):
+        Store(tmp_path / "file/x").check()
+    with pytest.raises(OutputError, match="received not a directory"):
+        with Store(tmp_path / "file/x").opened():
+            pass
 
 
 def test_one_study_at_a_time(store):

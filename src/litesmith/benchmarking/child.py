@@ -100,4 +100,4 @@ def _peak() -> int | None:
 
 
 if __name__ == "__main__":
-    serve({"measure": _measure})
+    serve({"measure": _measure}, bounded=True)

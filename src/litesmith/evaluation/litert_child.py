@@ -285,6 +285,13 @@ def _handle_open(fields: dict[str, Any], arrays: list[np.ndarray]) -> tuple[dict
     return {}, []
 
 
+def _handle_ready(
+    fields: dict[str, Any], arrays: list[np.ndarray]
+) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Everything is imported."""
+    return {}, []
+
+
 def _handle_predict(
     fields: dict[str, Any], arrays: list[np.ndarray]
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
@@ -296,4 +303,4 @@ def _handle_predict(
 
 
 if __name__ == "__main__":
-    serve({"open": _handle_open, "predict": _handle_predict})
+    serve({"ready": _handle_ready, "open": _handle_open, "predict": _handle_predict}, bounded=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -35,8 +36,12 @@ _INPUT_DTYPES = {
 # A chunk's input is kept about this large, so that its activations stay in the caches.
 _CHUNK_BYTES = 2_000_000
 _MESSAGE_BYTES = 4_000_000
+# Memory shared with the child; more goes through the pipe.
+_MOST_SHARED = 1 << 28
 # A native hang must not block for ever: seconds to wait for an answer, and one more a sample.
 _PATIENCE = 600.0
+# Opening packs the weights, which takes seconds at most; a damaged file can keep it busy for ever.
+_OPENING = 120.0
 # Each interpreter holds its own packed copy of the weights.
 _MOST_WORKERS = 8
 
@@ -92,15 +97,9 @@ class LitertRunner:
         step = self._chunk * self._workers
         self.batch_size = int(np.clip(_MESSAGE_BYTES // sample // step, 1, 4096 // step)) * step
         self.batched: bool | None = None
-        try:
-            self._shared: SharedBuffer | None = SharedBuffer(self.batch_size * sample + 4096)
-        except OSError:
-            self._shared = None  # everything goes through the pipe, then
-        try:
-            self._child = self._start(batches=True)
-        except BaseException:
-            self._forget()
-            raise
+        self._room = self.batch_size * sample + 4096
+        self._shared: SharedBuffer | None = None
+        self._child = self._start(batches=True)
 
     def __enter__(self) -> LitertRunner:
         return self
@@ -111,11 +110,6 @@ class LitertRunner:
     def close(self) -> None:
         """End the child process; it may be called twice."""
         self._child.close()
-        self._forget()
-
-    def _forget(self) -> None:
-        if self._shared is not None:
-            self._shared.unlink()
 
     def predict(self, inputs: Any) -> list[np.ndarray]:
         """Run a batch.
@@ -175,9 +169,14 @@ class LitertRunner:
         return self._child.call("predict", places=places)
 
     def _start(self, *, batches: bool) -> Child:
-        child = Child("litesmith.evaluation.litert_child", timeout=_PATIENCE)
+        self._shared = None
+        child = Child("litesmith.evaluation.litert_child", timeout=_OPENING)
         content = [] if self._content is None else [np.frombuffer(self._content, np.uint8)]
         try:
+            child.call("ready")
+            if self._room <= _MOST_SHARED:
+                with contextlib.suppress(OSError):  # else everything goes through the pipe
+                    self._shared = SharedBuffer(self._room)
             child.call(
                 "open",
                 content,
@@ -205,6 +204,10 @@ class LitertRunner:
         except ModelError as error:
             child.close()
             raise ModelError(f"{self.source}: {error}") from error
+        finally:
+            # Both sides have it open: without a name it goes with them, also when they are killed.
+            if self._shared is not None:
+                self._shared.unlink()
         return child
 
 

@@ -11,10 +11,11 @@ wrong while following them is a `ModelError`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,9 @@ _TYPE_NAMES = {code: name for name, code in vars(schema.TensorType).items() if n
 _OPERATOR_NAMES = {
     code: name for name, code in vars(schema.BuiltinOperator).items() if name[0] != "_"
 }
+
+# What following an offset that points anywhere can raise.
+_WRONG = (struct.error, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError)
 
 # More entries than any real model has; a corrupt length must not keep us busy for hours.
 _MAX_ENTRIES = 2_000_000
@@ -182,14 +186,11 @@ class Flatbuffer:
 def read(
     source: str | os.PathLike[str] | bytes | bytearray | memoryview, name: str | None = None
 ) -> Flatbuffer:
-    """Read a `.tflite`.
+    """Read a `.tflite`: a view of it; the tensors' data are views of its bytes.
 
     Args:
         source: its path, or its bytes.
         name: what errors call it; default its path.
-
-    Returns:
-        A view of it; the tensors' data are views of the bytes, unfolded when asked for.
 
     Raises:
         ModelError: the file is missing, is no `.tflite`, or is corrupt.
@@ -207,21 +208,18 @@ def read(
             received=shown,
             fix="write it with litesmith.export",
         )
-    try:
+    with followed(name):
         return _model(content, name)
+
+
+@contextlib.contextmanager
+def followed(name: str) -> Iterator[None]:
+    """Turn what goes wrong while offsets are followed into a `ModelError`."""
+    try:
+        yield
     except ModelError:
         raise
-    except (
-        struct.error,
-        ValueError,
-        IndexError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        MemoryError,
-        RecursionError,
-    ) as error:
+    except (*_WRONG, TypeError, ValueError) as error:
         raise _corrupt(name, str(error) or type(error).__name__) from error
 
 
@@ -378,7 +376,7 @@ def _tensor(index: int, tensor: Any, buffers: list[_Buffer]) -> Tensor:
             return None
         try:
             return tensor_data.values(buffer.raw, kind, shape, sparsity)
-        except (struct.error, ValueError, IndexError, TypeError, OverflowError) as error:
+        except (*_WRONG, TypeError, ValueError) as error:
             raise _corrupt(buffer.name, f"tensor {name!r}: {error}") from error
 
     signature = _numbers(tensor.ShapeSignatureAsNumpy())

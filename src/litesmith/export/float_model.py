@@ -181,7 +181,9 @@ def from_tflite(content: bytes, *, name: str = "model", source: str | None = Non
             received=f"one stored sparse (tensor {sparse[0]!r})",
             fix="export from the Keras model, or from the .tflite made without sparse",
         )
-    return _unnamed(edit.distinct_names(content), (), name)
+    with flatbuffer.followed(source or name):
+        content = edit.distinct_names(content)  # reads more of the file than we did
+    return _unnamed(content, (), name)
 
 
 def _unnamed(content: bytes, notes: tuple[str, ...], name: str) -> FloatModel:

@@ -270,5 +270,6 @@ if __name__ == "__main__":
             "ranges": ranges,
             "try_out": try_out,
             "compare": compare,
-        }
+        },
+        bounded=True,
     )

@@ -27,6 +27,9 @@ _PACKED_BITS = {"INT4": 4, "UINT4": 4, "INT2": 2}
 
 # Elements one tensor's data may unfold to (2 GiB of float32).
 _MAX_ELEMENTS = 1 << 29
+# Places there may be for each value stored sparse, where they are many: a corrupt shape would keep
+# us busy for minutes.
+_MOST_ZEROS, _SMALL = 1 << 12, 1 << 22
 
 
 def _numbers(values: Any) -> tuple[int, ...]:
@@ -64,6 +67,8 @@ def values(raw: np.ndarray, kind: str, shape: tuple[int, ...], sparsity: Any) ->
     else:
         return None
     if sparsity is not None:
+        if size > max(_SMALL, flat.size * _MOST_ZEROS):
+            raise ValueError(f"{flat.size} values for {size} places")
         return _densified(flat, shape, sparsity)
     if flat.size != size:
         raise ValueError(f"{flat.size} values where the shape {list(shape)} wants {size}")

@@ -11,9 +11,11 @@ import keras
 
 from litesmith.children import Child
 from litesmith.errors import ChildError, ModelError
+from litesmith.models.room import check_room
 
 _ZIP, _HDF5 = b"PK", b"\x89HDF\r\n\x1a\n"
-_SECONDS = 300.0
+# A damaged file can keep HDF5 busy for ever: seconds to wait, and bytes it may read in each.
+_SECONDS, _BYTES_A_SECOND = 60.0, 5e6
 
 
 def load_file(path: Path) -> keras.Model:
@@ -30,15 +32,15 @@ def load_file(path: Path) -> keras.Model:
             layer that is not registered.
     """
     _check_kind(path)
-    config = _look(path)
+    text, stored = _look(path)
+    config = json.loads(text)
     _refuse_lambda(path, config)
     if "litesmith>" in json.dumps(config):
         import litesmith.pruning  # noqa: F401  registers the classes of a prepared model
-    legacy = path.suffix != ".keras"
+    own = _legacy_layers() if path.suffix != ".keras" else None
+    check_room(path, text, stored, own)
     try:
-        return keras.saving.load_model(
-            path, custom_objects=_legacy_layers() if legacy else None, compile=False, safe_mode=True
-        )
+        return keras.saving.load_model(path, custom_objects=own, compile=False, safe_mode=True)
     except Exception as error:
         raise _explained(path, error) from error
 
@@ -131,9 +133,11 @@ def _check_kind(path: Path) -> None:
         )
 
 
-def _look(path: Path) -> Any:
+def _look(path: Path) -> tuple[str, int]:
+    """The model's configuration, JSON, and how many numbers the file's arrays hold."""
+    seconds = _SECONDS + path.stat().st_size / _BYTES_A_SECOND
     try:
-        with Child("litesmith.models.inspection_child", timeout=_SECONDS) as child:
+        with Child("litesmith.models.inspection_child", timeout=seconds) as child:
             answer, _ = child.call("look", path=str(path))
     except ChildError as error:
         raise ModelError(
@@ -149,15 +153,7 @@ def _look(path: Path) -> Any:
             received="weights only",
             fix="save it with model.save('model.keras')",
         )
-    try:
-        return json.loads(answer["config"])
-    except ValueError as error:
-        raise ModelError(
-            str(path),
-            expected="a whole model file",
-            received="a damaged one: its configuration is no JSON",
-            fix="save or copy it again",
-        ) from error
+    return answer["config"], answer["numbers"]
 
 
 def _refuse_lambda(path: Path, config: Any) -> None:
@@ -173,15 +169,17 @@ def _refuse_lambda(path: Path, config: Any) -> None:
 
 
 def _find_lambda(config: Any) -> str | None:
-    items: list[Any] = []
-    if isinstance(config, dict):
-        if config.get("class_name") == "Lambda":
-            inner = config.get("config")
-            return str((inner.get("name") if isinstance(inner, dict) else None) or "lambda")
-        items = list(config.values())
-    elif isinstance(config, list):
-        items = config
-    return next((name for name in map(_find_lambda, items) if name is not None), None)
+    pending = [config]
+    while pending:  # no recursion: a file can nest deeper than Python does
+        node = pending.pop()
+        if isinstance(node, dict):
+            if node.get("class_name") == "Lambda":
+                inner = node.get("config")
+                return str((inner.get("name") if isinstance(inner, dict) else None) or "lambda")
+            pending.extend(node.values())
+        elif isinstance(node, list):
+            pending.extend(node)
+    return None
 
 
 def _legacy_layers() -> dict[str, Any]:
@@ -228,6 +226,6 @@ def _explained(path: Path, error: Exception) -> ModelError:
     return ModelError(
         str(path),
         expected=f"a model that Keras {keras.__version__} can load",
-        received=shown[:240],
+        received=shown[:240].rstrip(" .:;"),
         fix="load it with the Keras it was saved with, and save it again",
     )

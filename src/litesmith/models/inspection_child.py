@@ -33,15 +33,23 @@ def look(fields: dict[str, Any], arrays: Sequence[np.ndarray]) -> tuple[dict[str
         arrays: none.
 
     Returns:
-        ``config``, the model's configuration as JSON text, or None in a file of weights only.
+        ``config``, the model's configuration as JSON text, or None in a file of weights only;
+        ``numbers``, how many its arrays hold.
     """
     path = fields["path"]
     if zipfile.is_zipfile(path):
-        return {"config": _look_keras(path)}, []
-    return {"config": _look_h5(path, path)}, []
+        config, numbers = _look_keras(path)
+        return {"config": config, "numbers": numbers}, []
+    text, numbers = _look_h5(path, path)
+    if text is not None:
+        try:
+            json.loads(text)
+        except ValueError as error:
+            raise _damaged(path, "its configuration is no JSON") from error
+    return {"config": text, "numbers": numbers}, []
 
 
-def _look_keras(path: str) -> str:
+def _look_keras(path: str) -> tuple[str, int]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -72,29 +80,31 @@ def _look_keras(path: str) -> str:
         if isinstance(error, ModelError):
             raise
         raise _damaged(path, " ".join(str(error).split()) or type(error).__name__) from error
-    _look_h5(io.BytesIO(weights), path)
-    return config
+    return config, _look_h5(io.BytesIO(weights), path)[1]
 
 
-def _look_h5(source: Any, path: str) -> str | None:
+def _look_h5(source: Any, path: str) -> tuple[str | None, int]:
+    numbers = 0
+
+    def read(name: str, item: Any) -> None:
+        nonlocal numbers
+        for attribute in item.attrs:
+            item.attrs[attribute]
+        if isinstance(item, h5py.Dataset):
+            item[()]
+            numbers += item.size or 0
+
     try:
         with h5py.File(source, "r") as file:
-            file.visititems(_read)
+            file.visititems(read)
             config = file.attrs.get("model_config")
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:
         text = (str(error).strip().splitlines() or ["no message"])[0]
         raise _damaged(path, f"its weights cannot be read ({text})") from error
     if config is None:
-        return None
-    return config.decode() if isinstance(config, bytes) else str(config)
-
-
-def _read(name: str, item: Any) -> None:
-    for attribute in item.attrs:
-        item.attrs[attribute]
-    if isinstance(item, h5py.Dataset):
-        item[()]
+        return None, numbers
+    return config.decode(errors="replace") if isinstance(config, bytes) else str(config), numbers
 
 
 if __name__ == "__main__":
-    serve({"look": look})
+    serve({"look": look}, bounded=True)
