@@ -6,7 +6,6 @@ may be tensors, so that it runs inside a compiled training step.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ def canonical_shape(
         outputs: axes that are output channels.
         inputs: axes that are input channels.
     """
-    # Plain loops: `torch.compile` breaks its graph at `math.prod`, and then mistakes axes for sizes.
+    # Plain loops: `torch.compile` breaks its graph at `math.prod`, and then takes axes for sizes.
     high = wide = spatial = 1
     for axis, size in enumerate(shape):
         if axis in outputs:

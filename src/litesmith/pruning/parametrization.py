@@ -39,6 +39,7 @@ class Mask(Parametrization):
         inputs: its input axes.
     """
 
+    makes_zeros = True
     fields = ("zeros", "schedule", "granularity", "gradient", "outputs", "inputs")
 
     def __init__(
