@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
@@ -68,6 +69,9 @@ def _receive(stream: IO[bytes]) -> Message:
     return message["header"], arrays
 
 
+_PARENT = "LITESMITH_PARENT"  # environment: the process that a child must not outlive
+
+
 def serve(handlers: Mapping[str, Handler], *, bounded: bool = False) -> None:
     """Answer calls until the parent closes the pipe: the main loop of a child.
 
@@ -77,6 +81,7 @@ def serve(handlers: Mapping[str, Handler], *, bounded: bool = False) -> None:
         bounded: whether to have no more memory than the machine has to spare: where a file that
             somebody brought asks for more, the child fails, and not the machine.
     """
+    _follow(int(os.environ.get(_PARENT, os.getppid())))
     _expendable()
     if bounded:
         _bound_memory()
@@ -100,6 +105,17 @@ def serve(handlers: Mapping[str, Handler], *, bounded: bool = False) -> None:
             _send(answers, problem, [])
         else:
             _send(answers, {"result": result}, output)
+
+
+def _follow(parent: int) -> None:
+    """End this process soon after its parent, also in the middle of a call (POSIX)."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _expendable() -> None:
@@ -147,6 +163,7 @@ class Child:
     ):
         merged = dict(os.environ)
         merged.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        merged[_PARENT] = str(os.getpid())
         merged["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         for name, value in (environment or {}).items():
             if value is None:

@@ -6,6 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -182,7 +183,14 @@ def hang(fields, arrays):
 def fail(fields, arrays):
     raise KeyError("x")
 
-serve({"double": double, "refuse": refuse, "die": die, "hang": hang, "fail": fail})
+def take(fields, arrays):
+    return {"bytes": np.ones(fields["count"], "int8").nbytes}, []
+
+def expendable(fields, arrays):
+    return {"score": int(open("/proc/self/oom_score_adj").read())}, []
+
+handlers = {"double": double, "refuse": refuse, "die": die, "hang": hang, "fail": fail}
+serve({**handlers, "take": take, "expendable": expendable}, bounded=True)
 """
 
 
@@ -226,3 +234,43 @@ def test_a_child_that_hangs_is_stopped(child_module):
         pid = child.pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/meminfo"), reason="limits are Linux's")
+def test_a_child_gets_no_more_memory_than_there_is(child_module):
+    with open("/proc/meminfo") as file:
+        total = 1024 * int(next(line for line in file if line.startswith("MemTotal")).split()[1])
+    with Child(child_module) as child:
+        assert child.call("take", count=1000)[0] == {"bytes": 1000}
+        with pytest.raises(ChildError, match="MemoryError"):
+            child.call("take", count=2 * total + (4 << 30))
+        assert child.call("expendable")[0]["score"] == 1000  # it goes before its parent does
+
+
+@pytest.mark.skipif(not os.path.exists("/proc"), reason="looks for the process in /proc")
+def test_a_child_ends_with_its_parent_in_the_middle_of_a_call(child_module):
+    code = (
+        "from litesmith.children import Child\n"
+        f"child = Child({child_module!r})\n"
+        "print(child.pid, flush=True)\n"
+        "child.call('hang')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    pid = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 30
+    while _runs(pid):
+        assert time.monotonic() < deadline, "the child lives on"
+        time.sleep(0.1)
+
+
+def _runs(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"  # ended, and nobody asked
+    except FileNotFoundError:
+        return False
