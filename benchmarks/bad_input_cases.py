@@ -219,7 +219,7 @@ def _models(folder: Path) -> Iterator[Case]:
 def _datasets(folder: Path) -> Iterator[Case]:
     wrong = {
         "nan": ("nan",),
-        "wide": ("(6, 6, 1)", "(6, 8, 1)"),
+        "wide": ("(6, 6, 1)", "6, 8, 1)"),
         "none": ("at least one sample",),
         "no_test": ("at least one sample",),
         "high": ("0 to 2",),

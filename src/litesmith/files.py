@@ -109,11 +109,15 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise OutputError(
             str(target), expected="the path of a file", received="a folder", fix="name a file in it"
         )
-    check_folder(target.parent)
+    check_folder(target.parent, target)
 
 
-def check_folder(folder: str | os.PathLike[str]) -> None:
+def check_folder(folder: str | os.PathLike[str], name: Path | None = None) -> None:
     """Refuse a folder that could not be written into, or not be made, as far as can be seen.
+
+    Args:
+        folder: it need not exist.
+        name: what the error calls it; default its path.
 
     Raises:
         OutputError: it is a file, or would have to be made where that is not allowed.
@@ -125,7 +129,7 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
         (errno.EACCES, os.access(there, os.W_OK | os.X_OK)),
     ):
         if not fits:
-            raise unwritable(target, OSError(code, os.strerror(code)))
+            raise unwritable(name or target, OSError(code, os.strerror(code)))
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:

@@ -226,3 +226,37 @@ def test_a_prepared_model_comes_back(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}, check=True
     )
     assert int(done.stdout.split()[-1]) >= small().count_params()
+
+
+def with_config(saved, path, old, new):
+    """The `.keras` file with a text of its configuration exchanged."""
+    with zipfile.ZipFile(saved) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "config.json":
+                assert content.count(old.encode()) >= 1
+                content = content.replace(old.encode(), new.encode(), 1)
+            target.writestr(name, content)
+    return path
+
+
+@pytest.mark.every_backend
+def test_a_configuration_that_asks_for_gigabytes(tmp_path, saved):
+    asking = [
+        ('"units": 2', '"units": 40000000'),  # builds, with weights the file does not hold
+        ('"filters": 3', '"filters": 40000000'),  # does not build, but Keras would begin to
+    ]
+    for old, new in asking:
+        refused(
+            with_config(saved, tmp_path / "large.keras", old, new),
+            r"expected the weights of its configuration, [\d,]+ numbers or more, "
+            r"received a file that holds \d+; save or copy it again",
+        )
+    wrong = with_config(saved, tmp_path / "other.keras", '"units": 2', '"units": 3')
+    refused(wrong, "expected a model that Keras .* can load")  # small: Keras says it itself
+
+
+def test_a_configuration_that_nests_deeper_than_python(saved, tmp_path):
+    nested = '"units": ' + "[" * 900 + '{"class_name": "Lambda", "config": {"name": "deep"}}'
+    path = with_config(saved, tmp_path / "deep.keras", '"units": 2', nested + "]" * 900)
+    refused(path, "layer 'deep', a Lambda")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from litesmith.errors import ExportError, InputError, ModelError, StudyError
+from litesmith import files
+from litesmith.errors import ExportError, InputError, ModelError, OutputError, StudyError
 from litesmith.study import Study, engine, plan, run
 
 from .small import HALF, INT8, PRUNED, write_study
@@ -354,3 +355,25 @@ def test_paths_start_from_the_study_file(tmp_path, unexported, monkeypatch):
     monkeypatch.chdir(elsewhere)
     run(study, Path("out"))
     assert (elsewhere / "out/study.json").exists()
+
+
+def test_a_full_disk_ends_the_study_and_resume_goes_on(tmp_path, quick, monkeypatch):
+    study, out = write_study(tmp_path, HALF + INT8, baseline=False), tmp_path / "out"
+    original = engine.export
+
+    def export(model, path, **options):
+        if options["quantize"] == "float16":
+            raise files.unwritable(path, OSError(28, "No space left on device"))
+        return original(model, path, **options)
+
+    monkeypatch.setattr(engine, "export", export)
+    told = []
+    with pytest.raises(OutputError, match="what is finished stays, --resume goes on with it"):
+        run(study, out, progress=told.append)
+    assert events("failed", told) == []  # a full disk is no fault of the variant
+    assert events("variant", told) == ["baseline", "half"]
+    monkeypatch.setattr(engine, "export", original)
+    told.clear()
+    result = run(study, out, resume=True, progress=told.append)
+    assert events("reused", told) == ["baseline"]
+    assert {variant.status for variant in result.variants} == {"done"}

@@ -158,3 +158,39 @@ def test_fingerprints_and_seeds():
     assert len(seeds) == 4
     assert all(0 <= seed < 2**31 for seed in seeds)
     assert derived_seed(0, "int8") == derived_seed(0, "int8")
+
+
+def test_a_disk_that_is_full_at_once_leaves_nothing(tmp_path):
+    store = Store(tmp_path / "new" / "out")
+    with pytest.raises(OutputError, match="free some space"):
+        with store.opened():
+            store.log("begun")
+            (store.variant("half") / "model.tflite").write_bytes(b"model")
+            raise files.unwritable(store.folder / "study.json", OSError(28, "No space left"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_later_leaves_what_is_finished(store):
+    with pytest.raises(OutputError, match="no space left; .* --resume goes on with it") as caught:
+        with store.opened():
+            save(store)
+            raise files.unwritable(store.folder / "study.json", OSError(28, "No space left"))
+    assert str(caught.value).startswith(f"{store.folder}: expected room for the study's files")
+    with store.opened():
+        assert store.finished("half", "mark") is not None
+
+
+def test_a_folder_that_was_there_is_not_emptied(store):
+    store.folder.mkdir()
+    (store.folder / "study.json").write_text("{}")
+    with pytest.raises(OutputError):
+        with store.opened():
+            raise files.unwritable(store.folder / "study.json", OSError(28, "No space left"))
+    assert (store.folder / "study.json").read_text() == "{}"
+
+
+def test_a_log_that_cannot_be_written(store):
+    with store.opened():
+        (store.folder / "study.log").mkdir()
+        with pytest.raises(OutputError, match="study.log: expected a place that can be written"):
+            store.log("text")

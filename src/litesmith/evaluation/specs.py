@@ -139,13 +139,13 @@ def shown(shape: Sequence[int | None]) -> str:
     return f"({sizes[0]},)" if len(sizes) == 1 else f"({', '.join(sizes)})"
 
 
-def _shape_hint(wanted: Sequence[int | None], got: Sequence[int]) -> str | None:
+def _shape_hint(wanted: Sequence[int | None], got: Sequence[int]) -> str:
     if len(got) == len(wanted) - 1 and wanted[-1] == 1 and tuple(wanted[:-1]) == tuple(got):
         return "add the channel dimension: x[..., None]"
     sizes = [size for size in wanted if size is not None]
     if len(sizes) == len(wanted) and math.prod(sizes) == math.prod(got):
         return f"reshape each sample to {shown(wanted)}"
-    return None
+    return "check that data and model belong together"
 
 
 def check_finite(array: np.ndarray, what: str) -> None:

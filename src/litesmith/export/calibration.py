@@ -186,7 +186,7 @@ def _fitting(array: np.ndarray, spec: TensorSpec) -> np.ndarray:
     )
     if not fits:
         shown = ", ".join("any" if size < 0 else str(size) for size in wanted[1:])
-        fix = None
+        fix = "give data as the model was trained on"
         if array.ndim == len(wanted) - 1 and wanted[-1] == 1 and array.shape[1:] == wanted[1:-1]:
             fix = "add the channel axis: x[..., None]"
         elif array.ndim == len(wanted) - 1:
