@@ -313,3 +313,18 @@ def test_a_dead_converter_is_closed_and_replaced(monkeypatch):
     for _ in range(2):
         assert float_model._call("saved_model", path="x") == (b"done", ())
     assert [child.closed for child in _FakeChild.made] == [True, False]
+
+
+def test_a_converter_that_has_grown_is_closed(monkeypatch):
+    class Kept(_FakeChild):
+        made: ClassVar[list] = []
+
+        def call(self, method, **fields):
+            return {"notes": []}, [np.zeros(fields["size"], np.uint8)]
+
+    monkeypatch.setattr(float_model, "Child", Kept)
+    monkeypatch.setattr(float_model, "_running", None)
+    monkeypatch.setattr(float_model, "_LARGE", 100)
+    for size in (100, 101, 5):
+        assert len(float_model._call("saved_model", size=size)[0]) == size
+    assert [child.closed for child in Kept.made] == [True, False]

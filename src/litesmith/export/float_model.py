@@ -254,6 +254,8 @@ def _needs_select(read: flatbuffer.Flatbuffer) -> bool:
 
 # A conversion that takes this long is taken for a hang.
 _TIMEOUT = 1800.0
+# After one this large, in bytes, the process holds gigabytes that only its end gives back.
+_LARGE = 50_000_000
 
 _lock = threading.Lock()
 _running: Child | None = None
@@ -262,7 +264,8 @@ _running: Child | None = None
 def _call(method: str, **fields: Any) -> tuple[bytes, tuple[str, ...]]:
     """Have the converter's process convert something: its `.tflite` and notes.
 
-    The process is started when first needed, then kept; it does one thing at a time.
+    The process is started when first needed, then kept unless it has grown; it does one thing at
+    a time.
     """
     global _running
     with _lock:
@@ -276,6 +279,9 @@ def _call(method: str, **fields: Any) -> tuple[bytes, tuple[str, ...]]:
                 timeout=_TIMEOUT,
             )
         answer, (content,) = _running.call(method, **fields)
+        if content.nbytes > _LARGE:
+            _running.close()
+            _running = None
     return content.tobytes(), tuple(answer["notes"])
 
 
