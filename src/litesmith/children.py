@@ -82,7 +82,6 @@ def serve(handlers: Mapping[str, Handler], *, bounded: bool = False) -> None:
             somebody brought asks for more, the child fails, and not the machine.
     """
     _follow(int(os.environ.get(_PARENT, os.getppid())))
-    _expendable()
     if bounded:
         _bound_memory()
     requests = os.fdopen(os.dup(0), "rb", buffering=1 << 20)
@@ -116,15 +115,6 @@ def _follow(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _expendable() -> None:
-    """Where memory runs out, have the system end this process and not its parent (Linux)."""
-    try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("1000")
-    except OSError:
-        pass
 
 
 def _bound_memory() -> None:

@@ -103,6 +103,13 @@ def load_npz(path: Path) -> dict[str, Split]:
     ) as error:
         if isinstance(error, DataError):
             raise
+        if isinstance(error, PermissionError):
+            raise DataError(
+                f"npz:{path}",
+                expected="a file that can be read",
+                received="permission denied",
+                fix="see who may read it",
+            ) from error
         pickled = "pickle" in str(error).lower() and zipfile.is_zipfile(path)
         raise DataError(
             f"npz:{path}",
