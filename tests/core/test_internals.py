@@ -128,3 +128,15 @@ def test_a_pass_on_shapes_alone_tells_how_often_it_ran():
     passes = internals.infer(model, internals.symbolic_inputs(model))
     assert passes >= 1
     assert len(calls) == passes
+
+
+def test_what_is_built_without_weights_never_gets_any():
+    with internals.without_weights():
+        layer = keras.layers.Dense(3)
+        layer.build((None, 2))
+    assert tuple(layer.kernel.shape) == (2, 3)
+    with keras.StatelessScope():  # Keras gives values to all that wait for them when it ends
+        later = keras.layers.Dense(3)
+        later.build((None, 2))
+    assert later.kernel._value is not None
+    assert layer.kernel._value is None

@@ -72,7 +72,11 @@ def test_applications():
         ("builtin:digits", {"classes": -3}, "expected arguments it can be built with"),
         ("applications:MobileNetV4", {}, "did you mean 'MobileNetV"),
         ("applications:MobileNet", {"alpa": 1}, "did you mean 'alpha'?"),
-        ("applications:VGG16", {"input_shape": [3, 3, 3]}, "expected arguments it can be built with"),
+        (
+            "applications:VGG16",
+            {"input_shape": [3, 3, 3]},
+            "expected arguments it can be built with",
+        ),
         ("aplications:VGG16", {}, "did you mean 'applications'?"),
         ("surely_absent:f", {}, "no module named 'surely_absent'"),
         ("digits", {}, "received no such file; did you mean 'builtin:digits'?"),

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 
 from litesmith.errors import ModelError
+from litesmith.parametrize import without_weights
 
 # Weights above those stored that do not matter: states that some layers do not save.
 _SPARE = 1_000_000
@@ -38,7 +39,7 @@ def check_room(
         ModelError: the configuration asks for more than twice what is stored.
     """
     try:
-        with keras.StatelessScope(initialize_variables=False):
+        with without_weights():
             if custom_objects is None:
                 model = keras.saving.deserialize_keras_object(json.loads(config), safe_mode=True)
             else:

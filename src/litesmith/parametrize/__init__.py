@@ -3,6 +3,7 @@
 from litesmith.parametrize.baking import bake
 from litesmith.parametrize.copying import copy_model
 from litesmith.parametrize.folding import factors, spread, unfold
+from litesmith.parametrize.internals import without_weights
 from litesmith.parametrize.kernels import Kernel, Layout, find_kernels
 from litesmith.parametrize.neighbours import Scale, find_scales
 from litesmith.parametrize.parametrization import Holder, Parametrization
@@ -39,4 +40,5 @@ __all__ = [
     "spread",
     "unfold",
     "used_weights",
+    "without_weights",
 ]

@@ -14,10 +14,13 @@ from typing import Any
 
 import keras
 from keras.src import backend
+from keras.src.backend.common import global_state
 from keras.src.backend.common.variables import AutocastScope
 from keras.src.models.functional import Functional
 from keras.src.ops.operation import Operation
 from keras.src.utils.tracking import DotNotTrackScope
+
+_WAITING = "uninitialized_variables"  # Keras's global list of variables without values
 
 
 def add_child(layer: keras.layers.Layer, name: str, child: keras.layers.Layer) -> None:
@@ -92,6 +95,21 @@ def is_functional(model: keras.layers.Layer) -> bool:
     if isinstance(model, keras.Sequential):
         return type(model).get_config is keras.Sequential.get_config
     return isinstance(model, Functional) and type(model).get_config is Functional.get_config
+
+
+@contextlib.contextmanager
+def without_weights() -> Iterator[None]:
+    """Layers built in the body have variables with shapes, but without values.
+
+    Keras keeps a list of such variables, and gives all of them values at the end of the next
+    stateless scope, whoever opens it: those of the body are taken off that list.
+    """
+    before = list(global_state.get_global_attribute(_WAITING) or [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        global_state.set_global_attribute(_WAITING, before)
 
 
 @contextlib.contextmanager
