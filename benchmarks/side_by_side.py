@@ -96,7 +96,7 @@ def longer(study: Path, folder: Path, seed: int) -> float:
 
 def measure(seed: int, folder: Path, make: list[str]) -> dict[str, Any]:
     """One seed: the study, the stock tools, the longer baseline; kept once it is there."""
-    study = fashion_mnist.run(seed, folder)
+    study = fashion_mnist.run(fashion_mnist.HERE / "fashion_mnist.toml", seed, folder)
     place = folder / f"seed-{seed}"
     ours = {each["name"]: each for each in study["variants"]}
     kept = place / "stock.json"

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from litesmith.recipe import Recipe, origin, prepare, strip
     from litesmith.report import Report
     from litesmith.schedules import Constant, CosineDecay, PolynomialDecay
+    from litesmith.summaries import Summaries
     from litesmith.technique import Technique
 
 _HOMES = {
@@ -81,6 +82,7 @@ _HOMES = {
     "recipe": ("Recipe", "origin", "prepare", "strip"),
     "report": ("Report",),
     "schedules": ("Constant", "CosineDecay", "PolynomialDecay"),
+    "summaries": ("Summaries",),
     "technique": ("Technique",),
 }
 _HOME = {name: room for room, names in _HOMES.items() for name in names}
@@ -116,6 +118,7 @@ __all__ = [
     "RecipeError",
     "Report",
     "StudyError",
+    "Summaries",
     "Technique",
     "Unstructured",
     "__version__",

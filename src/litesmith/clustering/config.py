@@ -56,7 +56,7 @@ class Cluster(Technique):
     initialization: Literal["optimal", "linear", "density", "random", "kmeans++"] = "optimal"
     granularity: Granularity = PerTensor()
     assignment: Literal["nearest", "fixed"] = "nearest"
-    frequency: int = 1
+    frequency: int = 10
     preserve_zeros: bool = False
 
     def __post_init__(self) -> None:

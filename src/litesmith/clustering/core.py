@@ -1,4 +1,4 @@
-"""Weight clustering as pure math: nearest centroids, gathering, means of members.
+"""Weight clustering as pure math: nearest centroids, walking to them, gathering, means of members.
 
 Everything works on centroids [groups, clusters], each row ascending, on integer positions within a
 row, and on weights in their own shape; nothing of size weights × clusters is ever made, so that it
@@ -63,6 +63,32 @@ def nearest(values: Any, centroids: Any, groups: Any) -> Any:
         middle = ops.take(table, first + position + (half - 1))
         position = position + half * ops.cast(values > middle, "int32")
     return position
+
+
+def walk(values: Any, centroids: Any, index: Any, groups: Any) -> Any:
+    """Each value's position, moved to the next centroid where the value has crossed the middle.
+
+    What `nearest` would find as long as no value has moved by more than a cluster, for two gathers
+    whatever the number of clusters.
+
+    Args:
+        values: float32 tensor of any shape.
+        centroids: float32 [groups, clusters], each row ascending.
+        index: integer tensor of the values' shape: positions within a row.
+        groups: int32, broadcasts to the values' shape.
+
+    Returns:
+        int32 tensor of the values' shape.
+    """
+    rows, clusters = centroids.shape
+    middles = (centroids[:, 1:] + centroids[:, :-1]) / 2
+    low, high = (ops.full((rows, 1), sign * math.inf, "float32") for sign in (-1, 1))
+    table = ops.reshape(ops.concatenate([low, middles, high], axis=1), (-1,))
+    index = ops.cast(index, "int32")
+    place = _flat_index(index, groups, clusters + 1)
+    up = values > ops.take(table, place + 1)
+    down = values <= ops.take(table, place)
+    return index + ops.cast(up, "int32") - ops.cast(down, "int32")
 
 
 def gather(centroids: Any, index: Any, groups: Any) -> Any:

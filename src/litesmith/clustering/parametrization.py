@@ -140,9 +140,15 @@ class Codebook(Parametrization):
             means = ops.where(ops.equal(table, 0.0), 0.0, means)
         return means
 
-    def _assigned(self, weight: Any, table: Any) -> Any:
-        """Nearest centroids, anew."""
-        return ops.cast(core.nearest(weight, ops.sort(table, axis=1), self.group_ids), "uint8")
+    def _renewed(self, weight: Any, table: Any) -> tuple[Any, Any]:
+        """Nearest centroids, anew, and then the means of their members."""
+        table = ops.sort(table, axis=1)
+        index = core.nearest(weight, table, self.group_ids)
+        return ops.cast(index, "uint8"), self._means(weight, index, table)
+
+    def _followed(self, weight: Any, index: Any, table: Any) -> tuple[Any, Any]:
+        """Members that have crossed the middle to the next centroid; centroids stay."""
+        return ops.cast(core.walk(weight, table, index, self.group_ids), "uint8"), table
 
     def transform(self, weight: Any, training: bool) -> Any:
         """Each weight's centroid; in training assignments and centroids are updated first."""
@@ -150,13 +156,18 @@ class Codebook(Parametrization):
         if training:
             stored = ops.cast(ops.stop_gradient(weight), "float32")
             count = ops.copy(self.count)
+            due = ops.equal(count % (self.frequency * self.calls_per_step), 0)
+            current, before = index, table
             if self.assignment == "nearest":
-                period = self.frequency * self.calls_per_step
-                due = ops.equal(count % period, 0)
-                current, before = index, table
-                index = ops.cond(due, lambda: self._assigned(stored, before), lambda: current)
-                table = ops.cond(due, lambda: ops.sort(before, axis=1), lambda: before)
-            table = self._means(stored, index, table)
+                index, table = ops.cond(
+                    due,
+                    lambda: self._renewed(stored, before),
+                    lambda: self._followed(stored, current, before),
+                )
+            else:
+                table = ops.cond(
+                    due, lambda: self._means(stored, current, before), lambda: before
+                )
             self.index.assign(index)
             self.centroids.assign(self._padded(table))
             self.count.assign(count + 1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import markupsafe
 
-from litesmith.comparison import describe, figures
+from litesmith.comparison import describe, figures, sparklines
 from litesmith.comparison.charts import charts
 from litesmith.comparison.columns import cells, columns
 
@@ -62,9 +62,16 @@ def render(comparison: Comparison) -> str:
         layers=[
             {
                 "name": variant.name,
+                "histograms": any(layer.histogram is not None for layer in variant.layers),
                 "total": figures.size(sum(layer.bytes for layer in variant.layers)),
                 "rows": [
-                    {"texts": texts, "share": describe.layer_sparsity(layer) or 0.0}
+                    {
+                        "texts": texts,
+                        "share": describe.layer_sparsity(layer) or 0.0,
+                        "histogram": markupsafe.Markup(sparklines.svg(layer.histogram))
+                        if layer.histogram is not None
+                        else "",
+                    }
                     for texts, layer in zip(
                         describe.layer_rows(variant), variant.layers, strict=True
                     )

@@ -36,6 +36,18 @@ class Memory(_Row):
     arena: int | None = None
 
 
+class Histogram(_Row):
+    """Counts of a kernel's values in bins of equal width from `low` to `high`, and the baseline's.
+
+    Values are real numbers: of integers what they stand for.
+    """
+
+    low: float
+    high: float
+    counts: list[int]
+    before: list[int] = Field(default_factory=list)
+
+
 class Layer(_Row):
     """One kernel of the `.tflite`, and the Keras variable it came from."""
 
@@ -48,6 +60,7 @@ class Layer(_Row):
     unique: int
     bytes: int
     pruned: bool = False
+    histogram: Histogram | None = None
 
 
 class VariantResult(_Row):

@@ -29,7 +29,7 @@ from litesmith.export import calibrate, convert, export
 from litesmith.export.presets import CALIBRATED
 from litesmith.recipe import prepare, strip
 from litesmith.report import Report
-from litesmith.study import measure, teaching, training
+from litesmith.study import histograms, measure, teaching, training
 from litesmith.study.file import Study, Training
 from litesmith.study.plan import Job, Plan, make_plan
 from litesmith.study.progress import Event, Kind, Progress
@@ -101,6 +101,7 @@ class _Engine:
         # The baseline's conversion and calibration serve many variants, and are charged to none.
         self.seconds = {"convert": 0.0, "calibrate": 0.0}
         self.taught: tuple[Any, Any] | None = None
+        self.weights: histograms.Weights | None = None  # the baseline's, folded
 
     def run(self) -> StudyResult:
         jobs = self.plan.jobs
@@ -233,6 +234,8 @@ class _Engine:
         result.memory = Memory.model_validate(speed.memory)
         result.load_ms = speed.load_ms
         result.layers = measure.layers(artifact.manifest.kernels, trained.report)
+        if job.recipe is not None:
+            self._histograms(artifact, result)
         result.sparsity = measure.sparsity(result.layers)
         result.unique_weights = measure.unique_weights(result.layers, trained.report)
         if artifact.manifest.sparse is not None:
@@ -307,6 +310,18 @@ class _Engine:
             calibration=trained.calibration if job.variant.quantize in CALIBRATED else None,
             sparse=job.variant.sparse,
         )
+
+    def _histograms(self, artifact: Any, result: VariantResult) -> None:
+        """How training changed each kernel's weights, both as a `.tflite` has them."""
+        if self.weights is None:
+            if self.baseline.float_model is None:  # the baseline's variant was made earlier
+                self.baseline.float_model = convert(self.baseline.model)
+            source = self.baseline.float_model
+            self.weights = histograms.weights(source.content, source.kernels)
+        after = histograms.weights(
+            Path(artifact.path).read_bytes(), artifact.manifest.kernels
+        )
+        histograms.add(result.layers, after, self.weights)
 
     def _evaluate(self, trained: _Trained, artifact: Any, result: VariantResult) -> None:
         """Score the `.tflite` and its Keras model on the test split."""
