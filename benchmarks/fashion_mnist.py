@@ -2,6 +2,7 @@
 
     python benchmarks/fashion_mnist.py --seeds 3 -o build/fashion-mnist
     python benchmarks/fashion_mnist.py benchmarks/clustering.toml -o build/clustering
+    python benchmarks/fashion_mnist.py benchmarks/lenet.toml -o build/lenet
 
 Each seed is one `litesmith study` of `fashion_mnist.toml`, or of the study that is named (its own
 baseline, its own folder), made by the command line as a user would, and resumed where it was cut
@@ -31,6 +32,8 @@ def run(file: Path, seed: int, output: Path) -> dict:
     study["seed"] = seed
     kind, _, place = study["data"]["source"].partition(":")
     study["data"]["source"] = f"{kind}:{(file.parent / place).resolve()}"
+    if ".py:" in study["model"]["source"]:
+        study["model"]["source"] = str((file.parent / study["model"]["source"]).resolve())
     output.mkdir(parents=True, exist_ok=True)
     file = output / f"seed-{seed}.toml"
     file.write_text(tomli_w.dumps(study))

@@ -9,7 +9,7 @@ import litesmith as ls
 from litesmith.clustering.parametrization import Codebook
 from litesmith.export import convert
 from litesmith.export.codebooks import merge_rounded
-from litesmith.parametrize import find_kernels, find_scales, folding, holder_of
+from litesmith.parametrize import find_kernels, find_scales, holder_of
 from litesmith.testing import promises
 
 to_numpy = keras.ops.convert_to_numpy
@@ -176,15 +176,15 @@ def test_batch_norm_and_dropout_train_while_clustering():
 
 
 @pytest.mark.every_backend
-def test_training_multiplies_by_the_scale_of_inference(monkeypatch):
+def test_training_multiplies_by_the_scale_of_inference():
     model = chain((6, 6, 4), layers.Conv2D(6, 3), norm(name="bn", momentum=0.0))
     x = RNG.normal(size=(256, 6, 6, 4)).astype("float32")
     variance = to_numpy(model.layers[1](x)).var(axis=(0, 1, 2))
     model.get_layer("bn").moving_variance.assign(1.2 * variance)
     model.get_layer("bn").gamma.assign([-1.0, 1.2, 1.4, -1.6, 1.8, 2.0])
-    monkeypatch.setattr(folding, "_SETTLED", 9.0)  # no variance moves in the one step of this test
     prepared = ls.prepare(model, ls.Cluster(clusters=3))
     trained = to_numpy(prepared(x, training=True))
+    prepared.get_layer("bn").moving_variance.assign(1.2 * variance)  # as in that step
     predicted = to_numpy(prepared(x))  # the moving mean is now the batch's
     assert np.abs(trained - predicted).max() <= 1e-4 * np.abs(predicted).max()
     gamma = np.abs(to_numpy(prepared.get_layer("bn").gamma))
@@ -281,3 +281,56 @@ def test_only_roundings_are_merged():
     assert merge_rounded(values) is None
     crowd = np.float32(1) + np.arange(5000, dtype="float32") * np.float32(2e-7)
     assert merge_rounded(crowd) is None
+
+
+def test_a_codebook_a_channel_for_convolutions_without_bias():
+    # Stock clustering by channel skips them, with a warning about something else.
+    model = chain((8, 8, 4), layers.Conv2D(6, 3, use_bias=False), norm(), layers.ReLU())
+    technique = ls.Cluster(clusters=3, granularity=ls.PerChannel())
+    prepared = ls.prepare(model, technique)
+    assert [entry.status for entry in prepared.report.entries] == ["done"]
+    float_model = convert(ls.strip(prepared))
+    (stored,) = promises.kernels_in_file(float_model, float_model.content).values()
+    channels = stored.reshape(6, -1)  # OHWI
+    assert max(len(np.unique(channel)) for channel in channels) == 3
+    assert len(np.unique(stored)) > 3
+
+
+@pytest.mark.every_backend
+def test_statistics_keep_up_without_feedback():
+    # Keras's momentum of 0.99 would leave the moving mean a hundred steps behind; and a channel
+    # whose γ is tiny, so that its few values are far too large, must not scale itself away.
+    model = chain((6, 6, 4), layers.Conv2D(6, 3), norm(name="bn", momentum=0.99))
+    x = RNG.normal(size=(256, 6, 6, 4)).astype("float32")
+    own = to_numpy(model.layers[1](x)).var(axis=(0, 1, 2))
+    model.get_layer("bn").moving_variance.assign(own)
+    prepared = ls.prepare(model, ls.Cluster(clusters=3))
+    bn = prepared.get_layer("bn")
+    prepared(x, training=True)  # means of the values in use
+    bn.moving_mean.assign(bn.moving_mean + 100.0)
+    for _ in range(150):
+        prepared(x, training=True)
+    used = keras.Model(prepared.inputs[0], prepared.layers[1].output)
+    expected = to_numpy(used(x)).mean(axis=(0, 1, 2))
+    assert np.abs(to_numpy(bn.moving_mean) - expected).max() < 1.0 + 0.01 * np.abs(expected).max()
+    # Estimated from the batch's by the weights' energies, for inputs that are independent.
+    assert to_numpy(bn.moving_variance) == pytest.approx(own, rel=0.1)
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("assignment", ["nearest", "fixed"])
+def test_between_full_searches_weights_walk_to_the_next_centroid(assignment):
+    model = chain((16,), layers.Dense(8))
+    technique = ls.Cluster(clusters=4, frequency=1000, assignment=assignment)
+    prepared = ls.prepare(model, technique)
+    (dense,) = [layer for layer in prepared.layers if layer.weights]
+    (book,) = holder_of(dense).links
+    prepared(np.zeros((1, 16), "float32"), training=True)  # step 0: the full search
+    table = to_numpy(book.centroids)[0]
+    dense.kernel.assign(np.full((16, 8), 99.0))
+    seen = []
+    for _ in range(3):
+        prepared(np.zeros((1, 16), "float32"), training=True)
+        seen.append(int(to_numpy(book.index).min()))
+    assert seen == ([1, 2, 3] if assignment == "nearest" else [0, 0, 0])
+    assert (to_numpy(book.centroids)[0] == table).all()

@@ -41,7 +41,8 @@ class Cluster(Technique):
             `PerChannelGroup(8)`.
         assignment: "nearest" re-assigns each weight, as it is stored and trained, to the nearest
             centroid; "fixed" leaves it in the cluster it starts in.
-        frequency: training steps from one assignment to the next.
+        frequency: training steps from one full search and renewal of the centroids to the next; in
+            between a weight moves to the neighbouring centroid when it crosses the middle.
         preserve_zeros: zeros stay zeros; where the weights have none, one centroid is zero. After
             pruning that is so without asking, and no other weight becomes zero.
 

@@ -25,7 +25,8 @@ class Codebook(Parametrization):
         clusters: distinct values in a group.
         initialization: a key of `INITIALIZATIONS`.
         assignment: "nearest" or "fixed".
-        frequency: training steps from one assignment to the next.
+        frequency: training steps from one full search and renewal of the centroids to the next; in
+            between a weight moves to the neighbouring centroid when it crosses the middle.
         channels: output channels in a group; None for one group.
         zero: "free"; "kept", where zeros pass through and no other weight becomes zero;
             "pinned", where one centroid is zero.

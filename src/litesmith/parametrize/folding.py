@@ -123,9 +123,38 @@ def unfold_input(
     return folded, [(name, value.astype(np.float32)) for name, value in values]
 
 
-# How far the scale of a batch may be from the moving one before it is held at that distance
-# (Ioffe, "Batch renormalization", 2017), and before the moving variance follows.
-_FARTHEST, _SETTLED = 3.0, 1.5
+# Least share of a batch's mean in the moving one. A weight that changes its value moves the means
+# of its channel at once, and Keras's usual 0.01 is a hundred steps behind.
+_LEAST_RATE = 0.05
+_GAIN = "litesmith_gain"
+
+
+def gain(used: Any, stored: Any, axes: Sequence[int]) -> Any:
+    """How much more variance the weights in use give each channel than the stored ones would.
+
+    Args:
+        used: the folded kernel in use.
+        stored: the folded kernel as it is stored and trained.
+        axes: the kernel's axes that are its channels.
+
+    Returns:
+        Σ used² ÷ Σ stored², float32 [channels]: the ratio of variances for inputs that do not
+        depend on each other; 1 where either is 0. No gradient goes through.
+    """
+    others = [axis for axis in range(len(used.shape)) if axis not in axes]
+    above, below = (
+        ops.reshape(
+            ops.sum(ops.square(ops.cast(ops.stop_gradient(each), "float32")), axis=others), (-1,)
+        )
+        for each in (used, stored)
+    )
+    alive = ops.logical_and(above > 0, below > 0)
+    return ops.where(alive, above, 1.0) / ops.where(alive, below, 1.0)
+
+
+def tell(scale: keras.layers.Layer, value: Any) -> None:
+    """Tell what scales a layer the `gain` of the call that it is going to scale."""
+    internals.set_plainly(scale, _GAIN, value)
 
 
 def hold(scale: keras.layers.Layer) -> None:
@@ -133,9 +162,11 @@ def hold(scale: keras.layers.Layer) -> None:
 
     Normalizing by the batch would undo, channel by channel, the scale that the values of a folded
     kernel give it: the model would train with other values than it predicts with. As in batch
-    renormalization, the output is multiplied by the batch's σ over the moving one, as a constant;
-    gradients are those of BatchNorm. The moving mean follows; the moving variance, of which the
-    folded kernel is made, follows only where it is off by more than half.
+    renormalization (Ioffe, 2017), the output is multiplied by the batch's σ over the moving one, as
+    a constant; gradients are those of BatchNorm. The moving mean follows, faster than Keras has it.
+    The moving variance, of which the folded kernel is made, follows what the *stored* kernel would
+    give, which is the batch's over its `gain`: if it followed the batch's, a channel whose values
+    in use are too large would be scaled down, and its values in use scaled up, without end.
 
     Args:
         scale: what scales a layer that is used folded; for others than BatchNorm nothing is done.
@@ -161,13 +192,16 @@ def hold(scale: keras.layers.Layer) -> None:
             variance=variance,
             axis=scale.axis,
             offset=beta,
-            scale=gamma * ops.clip(ratio, 1 / _FARTHEST, _FARTHEST),
+            scale=gamma * ratio,
             epsilon=scale.epsilon,
         )
         rate = 1.0 - scale.momentum
-        settled = ops.clip(moving, batch / _SETTLED, batch * _SETTLED)
-        scale.moving_mean.assign(moving_mean + (batch_mean - moving_mean) * rate)
-        scale.moving_variance.assign(moving + (settled - moving) * rate)
+        follow = max(rate, _LEAST_RATE)
+        told = vars(scale).get(_GAIN)
+        internals.set_plainly(scale, _GAIN, None)  # it is of this very call
+        own = batch if told is None else batch / told
+        scale.moving_mean.assign(moving_mean + (batch_mean - moving_mean) * follow)
+        scale.moving_variance.assign(moving + (own - moving) * rate)
         return ops.cast(normal, scale.compute_dtype)
 
     internals.set_plainly(scale, "call", call)

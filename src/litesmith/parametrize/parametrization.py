@@ -313,7 +313,9 @@ class Holder(keras.layers.Layer):
                 if link.folded and factor is None and scale is not None:
                     factor = folding.factors(scale[0])
                     factor = folding.spread(factor, weight.shape, scale[1])
-                    weight = weight * factor
+                    weight = stored = weight * factor
                 weight = link.transform(weight, bool(training))
+            if factor is not None and training:
+                folding.tell(scale[0], folding.gain(weight, stored, scale[1]))
             used.append(weight if folded or factor is None else weight / factor)
         return used
