@@ -123,8 +123,8 @@ def unfold_input(
     return folded, [(name, value.astype(np.float32)) for name, value in values]
 
 
-# Least share of a batch's mean in the moving one. A weight that changes its value moves the means
-# of its channel at once, and Keras's usual 0.01 is a hundred steps behind.
+# Least share of a batch's statistics in the moving ones. A weight that changes its value moves the
+# mean of its channel at once, and Keras's usual 0.01 is a hundred steps behind.
 _LEAST_RATE = 0.05
 _GAIN = "litesmith_gain"
 
@@ -163,7 +163,7 @@ def hold(scale: keras.layers.Layer) -> None:
     Normalizing by the batch would undo, channel by channel, the scale that the values of a folded
     kernel give it: the model would train with other values than it predicts with. As in batch
     renormalization (Ioffe, 2017), the output is multiplied by the batch's σ over the moving one, as
-    a constant; gradients are those of BatchNorm. The moving mean follows, faster than Keras has it.
+    a constant; gradients are those of BatchNorm. Moving statistics follow faster than Keras has it.
     The moving variance, of which the folded kernel is made, follows what the *stored* kernel would
     give, which is the batch's over its `gain`: if it followed the batch's, a channel whose values
     in use are too large would be scaled down, and its values in use scaled up, without end.
@@ -195,12 +195,11 @@ def hold(scale: keras.layers.Layer) -> None:
             scale=gamma * ratio,
             epsilon=scale.epsilon,
         )
-        rate = 1.0 - scale.momentum
-        follow = max(rate, _LEAST_RATE)
+        rate = max(1.0 - scale.momentum, _LEAST_RATE)
         told = vars(scale).get(_GAIN)
         internals.set_plainly(scale, _GAIN, None)  # it is of this very call
         own = batch if told is None else batch / told
-        scale.moving_mean.assign(moving_mean + (batch_mean - moving_mean) * follow)
+        scale.moving_mean.assign(moving_mean + (batch_mean - moving_mean) * rate)
         scale.moving_variance.assign(moving + (own - moving) * rate)
         return ops.cast(normal, scale.compute_dtype)
 
