@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Unstructured,
     )
     from litesmith.pruning import Prune
+    from litesmith.quantization import Quantize
     from litesmith.recipe import Recipe, origin, prepare, strip
     from litesmith.report import Report
     from litesmith.schedules import Constant, CosineDecay, PolynomialDecay
@@ -78,6 +79,7 @@ _HOMES = {
     ),
     "clustering": ("Cluster",),
     "pruning": ("Prune",),
+    "quantization": ("Quantize",),
     "recipe": ("Recipe", "origin", "prepare", "strip"),
     "report": ("Report",),
     "schedules": ("Constant", "CosineDecay", "PolynomialDecay"),
@@ -112,6 +114,7 @@ __all__ = [
     "PolynomialDecay",
     "PresetError",
     "Prune",
+    "Quantize",
     "Recipe",
     "RecipeError",
     "Report",

@@ -18,6 +18,7 @@ from litesmith.export.manifest import Manifest, describe
 from litesmith.export.post_training import quantize as derive
 from litesmith.export.presets import Rules, check_io, rules_of
 from litesmith.export.sparse import Sparse, store_sparse
+from litesmith.export.trained import derive as derive_trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +96,8 @@ def export(
     files.check_writable(target)
     rules = rules_of(quantize)
     check_io(rules.default, io_dtype)
-    if rules.needs_calibration and calibration is None:
+    known = carries(model)
+    if rules.needs_calibration and calibration is None and not known:
         raise PresetError(
             f"quantize={rules.default!r}",
             expected="calibration data",
@@ -104,18 +106,24 @@ def export(
         )
     source = convert(model, allow_select_tf_ops=allow_select_tf_ops)
     ranges: Calibration | None = None
-    if rules.needs_calibration:
+    if source.trained is not None:
+        source.trained.check(rules)
+    if rules.needs_calibration and calibration is not None:
         ranges = (
             calibration
             if isinstance(calibration, Calibration)
             else calibrate(source, calibration, calibration_samples)
         )
-    content = derive(source, rules, ranges, io_dtype=io_dtype)
+    if source.trained is not None:
+        content, notes = _as_trained(source, rules, ranges, io_dtype)
+    else:
+        content, notes = derive(source, rules, ranges, io_dtype=io_dtype), ()
     stored: Sparse | None = None
     if sparse:
         content, stored = _without_zeros(content, source, rules)
     told = None if ranges is None else {"samples": ranges.samples, "rule": ranges.rule}
     manifest = describe(content, source, rules, calibration=told, sparse=stored)
+    manifest.notes += notes
     if strict and manifest.float_operators:
         names = ", ".join(f"{n} × {name}" for name, n in manifest.float_operators.items())
         raise ExportError(
@@ -130,6 +138,62 @@ def export(
     # The last one is moved into place first: a model is never without its manifest for long.
     files.write_together({beside: manifest.to_json().encode(), target: content})
     return Artifact(target, manifest)
+
+
+def carries(model: Any) -> bool:
+    """Whether a model was trained with the ranges and grids that its file needs."""
+    if isinstance(model, FloatModel):
+        return model.trained is not None
+    if isinstance(model, (str, os.PathLike)):
+        return False
+    from litesmith.parametrize import is_parametrized, outermost_layers
+    from litesmith.recipe import origin
+
+    known = origin(model)
+    if known is None:
+        return False
+    if known.grids is not None:
+        return True
+    quantized = any(entry.technique == "quantize" for entry in known.report.done)
+    return quantized and any(is_parametrized(layer) for _, layer in outermost_layers(model))
+
+
+def _as_trained(
+    source: FloatModel, rules: Rules, ranges: Calibration | None, io_dtype: str
+) -> tuple[bytes, tuple[str, ...]]:
+    """The file that training simulated, and what is to be noted of it."""
+    known, notes = source.trained, []
+    observed = {} if ranges is None else dict(ranges.ranges)
+    if known.unmapped and rules.needs_calibration:
+        which = f"{len(known.unmapped)} tensors, such as {known.unmapped[0]!r}"
+        if ranges is None:
+            observed = dict(from_noise(source).ranges)
+            notes.append(
+                f"ranges of {which}, were not trained and come from noise: pass calibration="
+            )
+        else:
+            notes.append(f"ranges of {which}, were not trained and come from calibration")
+    content = derive_trained(source, known, rules, io_dtype=io_dtype, observed=observed)
+    lower = sorted({(g.bits, g.stored) for g in known.grids.values() if g.bits < g.stored})
+    if rules.default not in ("float32", "float16"):
+        notes += [f"weights trained in {b} bits are stored in {s}" for b, s in lower]
+    return content, tuple(notes)
+
+
+def from_noise(source: FloatModel) -> Calibration:
+    """Ranges over noise that fills the ranges the inputs were trained with."""
+    random = np.random.default_rng(0)
+    arrays = []
+    for spec in source.inputs:
+        shape = [32 if size < 0 else size for size in spec.shape]
+        shape[0] = 16
+        low, high = source.trained.ranges.get(spec.name, (0.0, 1.0))
+        kind = np.dtype(spec.dtype)
+        if kind.kind == "f":
+            arrays.append(random.uniform(low, high, shape).astype(kind))
+        else:
+            arrays.append(random.integers(0, 2, shape).astype(kind))
+    return calibrate(source, arrays if len(arrays) > 1 else arrays[0], 16)
 
 
 def _without_zeros(content: bytes, source: FloatModel, rules: Rules) -> tuple[bytes, Sparse]:

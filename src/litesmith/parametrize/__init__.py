@@ -7,6 +7,8 @@ from litesmith.parametrize.internals import without_weights
 from litesmith.parametrize.kernels import Kernel, Layout, find_kernels
 from litesmith.parametrize.neighbours import Scale, find_scales
 from litesmith.parametrize.parametrization import Holder, Parametrization
+from litesmith.parametrize.recording import Event, record
+from litesmith.parametrize.sites import Place, Tap, Use, tell, told
 from litesmith.parametrize.subclassed import mark_subclassed
 from litesmith.parametrize.swap import (
     attach,
@@ -19,11 +21,15 @@ from litesmith.parametrize.swap import (
 from litesmith.parametrize.walking import inner_layers, outermost_layers
 
 __all__ = [
+    "Event",
     "Holder",
     "Kernel",
     "Layout",
     "Parametrization",
+    "Place",
     "Scale",
+    "Tap",
+    "Use",
     "attach",
     "bake",
     "copy_model",
@@ -37,7 +43,10 @@ __all__ = [
     "mark_subclassed",
     "outermost_layers",
     "plain_weights",
+    "record",
     "spread",
+    "tell",
+    "told",
     "unfold",
     "used_weights",
     "without_weights",

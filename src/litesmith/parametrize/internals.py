@@ -59,6 +59,11 @@ def set_plainly(layer: keras.layers.Layer, name: str, value: Any) -> None:
     object.__setattr__(layer, name, value)
 
 
+def drop_plainly(layer: keras.layers.Layer, name: str) -> None:
+    """Remove an attribute of an instance that `set_plainly` set."""
+    object.__delattr__(layer, name)
+
+
 def batch_moments(layer: keras.layers.BatchNormalization, inputs: Any, mask: Any) -> Any:
     """Mean and variance that a BatchNorm normalizes a batch by: masked, and over all replicas."""
     return layer._moments(inputs, mask)
@@ -289,6 +294,17 @@ def watch(model: keras.Model, inputs: Any) -> Flow:
     finally:
         keras.layers.Layer.__call__, Operation.__call__ = layer_call, bare_call
     return flow
+
+
+@contextlib.contextmanager
+def calls_replaced(change: Any) -> Iterator[None]:
+    """Within the body every layer's `__call__` is what `change` makes of Keras's."""
+    original = keras.layers.Layer.__call__
+    keras.layers.Layer.__call__ = change(original)
+    try:
+        yield
+    finally:
+        keras.layers.Layer.__call__ = original
 
 
 def _tensors(structure: Any) -> dict[int, Any]:

@@ -1,0 +1,102 @@
+"""What each layer of a model takes and gives on some inputs, place by place."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from litesmith.parametrize import internals
+from litesmith.parametrize.sites import Place, is_value
+from litesmith.parametrize.walking import inner_layers, outermost_layers
+
+layers = keras.layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """One tensor at one place, as it came by.
+
+    Attributes:
+        place: where.
+        value: its numbers, float32.
+    """
+
+    place: Place
+    value: np.ndarray = dataclasses.field(repr=False)
+
+
+def record(model: keras.Model, inputs: Any) -> list[Event]:
+    """Run a model in inference and note what passes each place, in order.
+
+    Layers that run another one in a loop (recurrent ones) are seen from outside only.
+
+    Args:
+        model: a built model, prepared or not.
+        inputs: what it takes.
+    """
+    places: dict[int, tuple[int, int]] = {}
+    activations = []
+    for outer_number, (path, outer) in enumerate(outermost_layers(model)):
+        looping = isinstance(outer, (layers.RNN, layers.Wrapper))
+        for inner_number, (_, inner) in enumerate(inner_layers(outer, path)):
+            if inner_number == 0 or not looping:
+                places.setdefault(id(inner), (outer_number, inner_number))
+                if not looping:
+                    activations.append(inner)
+    events: list[Event] = []
+    busy: set[int] = set()
+
+    def note(layer: Any, kind: str, structure: Any) -> None:
+        flat = [value for value in keras.tree.flatten(structure) if is_value(value)]
+        for index, value in enumerate(flat):
+            numbers = keras.ops.convert_to_numpy(value).astype(np.float32)
+            events.append(Event(Place(*places[id(layer)], kind, index), numbers))
+
+    def noting(original: Any) -> Any:
+        @functools.wraps(original)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if id(self) not in places or id(self) in busy:
+                return original(self, *args, **kwargs)
+            busy.add(id(self))
+            try:
+                note(self, "in", (args, kwargs))
+                outputs = original(self, *args, **kwargs)
+            finally:
+                busy.discard(id(self))
+            note(self, "out", outputs)
+            return outputs
+
+        return call
+
+    with contextlib.ExitStack() as stack:
+        for layer in activations:
+            stack.enter_context(_heard(layer, note))
+        stack.enter_context(internals.calls_replaced(noting))
+        model(inputs, training=False)
+    return events
+
+
+@contextlib.contextmanager
+def _heard(layer: Any, note: Any) -> Iterator[None]:
+    """Within the body what a layer's activation function takes is noted."""
+    function = vars(layer).get("activation")
+    plain = isinstance(layer, layers.Activation) or function is keras.activations.linear
+    if not callable(function) or plain:
+        yield
+        return
+
+    def activation(value: Any, *args: Any, **kwargs: Any) -> Any:
+        note(layer, "pre", value)
+        return function(value, *args, **kwargs)
+
+    internals.set_plainly(layer, "activation", activation)
+    try:
+        yield
+    finally:
+        internals.set_plainly(layer, "activation", function)

@@ -1,0 +1,198 @@
+"""The outputs' side of the mechanism: what a layer takes and gives passes through functions, too.
+
+A `Tap` stands at a site: the inputs of a layer, its outputs, or what its activation function takes.
+The layer may lie inside the one that was swapped. Taps read their state before the layer's call and
+store it afterwards: inside, variables are hidden by a stateless scope.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+from litesmith.parametrize import internals
+from litesmith.parametrize.parametrization import Parametrization
+
+KINDS = ("in", "pre", "out")
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Place:
+    """Where a tensor is found in a model.
+
+    Attributes:
+        outer: number of the layer in `outermost_layers`.
+        inner: number of the layer in the `inner_layers` of that one; 0 is itself.
+        kind: "in", "out", or "pre", which is what its activation function takes.
+        index: which of its inputs or outputs, flat.
+    """
+
+    outer: int
+    inner: int
+    kind: str
+    index: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.outer}/{self.inner}/{self.kind}/{self.index}"
+
+    @classmethod
+    def read(cls, text: str) -> Place:
+        """What `str` wrote."""
+        outer, inner, kind, index = text.split("/")
+        return cls(int(outer), int(inner), kind, int(index))
+
+
+class Tap(Parametrization):
+    """What a tensor passes through at a site, with its state."""
+
+    def begin(self, layer: keras.layers.Layer, training: bool) -> Use:
+        """Read the state, outside of any scope of ours.
+
+        Args:
+            layer: the layer at the site.
+            training: whether this call is a training step.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define begin(layer, training)")
+
+
+class Use:
+    """One call of the layer a tap is at."""
+
+    def apply(self, value: Any) -> Any:
+        """What the tensor becomes; called once for each time the tensor comes by."""
+        return value
+
+    def finish(self) -> None:
+        """Store what changed, outside of any scope of ours."""
+
+
+# What earlier layers of the same pass tell later ones, by key: scales, biases.
+_told = threading.local()
+
+
+def tell(key: str, value: Any) -> None:
+    """Leave a tensor, or several, for later layers of the same pass."""
+    if not hasattr(_told, "values"):
+        _told.values = {}
+    _told.values[key] = value
+
+
+def told(key: str | None) -> Any:
+    """What was left under a key, or None."""
+    return getattr(_told, "values", {}).get(key)
+
+
+class Taps:
+    """The taps of one swapped layer, during one of its calls.
+
+    Args:
+        sites: inner layer, kind, index and the tap, for each.
+        outer: the swapped layer.
+        training: whether this call is a training step.
+    """
+
+    def __init__(
+        self,
+        sites: list[tuple[keras.layers.Layer, str, int, Tap]],
+        outer: keras.layers.Layer,
+        training: bool,
+    ):
+        self.outer = outer
+        self.at: dict[tuple[int, str], dict[int, list[Use]]] = {}
+        self.layers = {id(layer): layer for layer, _, _, _ in sites}
+        self.uses = []
+        for layer, kind, index, tap in sites:
+            use = tap.begin(layer, training)
+            self.at.setdefault((id(layer), kind), {}).setdefault(index, []).append(use)
+            self.uses.append(use)
+
+    def take(self, layer: keras.layers.Layer, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """The arguments of a layer's call."""
+        uses = self.at.get((id(layer), "in"))
+        if not uses:
+            return args, kwargs
+        return _mapped((args, kwargs), uses)
+
+    def give(self, layer: keras.layers.Layer, outputs: Any) -> Any:
+        """The outputs of a layer's call."""
+        uses = self.at.get((id(layer), "out"))
+        return _mapped(outputs, uses) if uses else outputs
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """Within the body the layers inside, and activation functions, are tapped."""
+        undo: list[Callable[[], None]] = []
+        try:
+            for layer in self.layers.values():
+                if layer is not self.outer:
+                    undo.append(_replaced(layer, "call", self._call(layer)))
+                uses = self.at.get((id(layer), "pre"))
+                if uses:
+                    undo.append(_replaced(layer, "activation", _before(layer.activation, uses[0])))
+            yield
+        finally:
+            for back in reversed(undo):
+                back()
+
+    def _call(self, layer: Any) -> Callable[..., Any]:
+        original = layer.call
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            args, kwargs = self.take(layer, args, kwargs)
+            return self.give(layer, original(*args, **kwargs))
+
+        call.__signature__ = getattr(original, "__signature__", None)  # type: ignore[attr-defined]
+        return call
+
+    def finish(self) -> None:
+        """Store what changed."""
+        for use in self.uses:
+            use.finish()
+
+
+def _mapped(structure: Any, uses: dict[int, list[Use]]) -> Any:
+    """The structure with its tensors, counted flat, passed through the uses."""
+    number = -1
+
+    def change(value: Any) -> Any:
+        nonlocal number
+        if not is_value(value):
+            return value
+        number += 1
+        for use in uses.get(number, ()):
+            value = use.apply(value)
+        return value
+
+    return keras.tree.map_structure(change, structure)
+
+
+def is_value(value: Any) -> bool:
+    """Whether something in a call's arguments or results is a tensor with floating numbers."""
+    if isinstance(value, keras.KerasTensor) or keras.ops.is_tensor(value):
+        return "float" in str(keras.backend.standardize_dtype(value.dtype))
+    return hasattr(value, "__array__") and getattr(getattr(value, "dtype", 0), "kind", "") == "f"
+
+
+def _before(function: Callable[..., Any], uses: list[Use]) -> Callable[..., Any]:
+    def activation(value: Any, *args: Any, **kwargs: Any) -> Any:
+        for use in uses:
+            value = use.apply(value)
+        return function(value, *args, **kwargs)
+
+    return activation
+
+
+def _replaced(layer: keras.layers.Layer, name: str, value: Any) -> Callable[[], None]:
+    """Set an attribute of an instance past Keras's tracking; returns what sets it back."""
+    own = vars(layer)
+    if name in own:
+        before = own[name]
+        internals.set_plainly(layer, name, value)
+        return lambda: internals.set_plainly(layer, name, before)
+    internals.set_plainly(layer, name, value)
+    return lambda: internals.drop_plainly(layer, name)
