@@ -47,7 +47,8 @@ def plan(
     if any(technique.asks_scales for technique in techniques):
         scales = find_scales(model, kernels)
         kernels = [dataclasses.replace(k, scale=scales.get(id(k.variable))) for k in kernels]
-    all_plans, entries, notes = [], [], []
+    all_plans: list[dict[int, Plan]] = []
+    entries, notes = [], []
     for position, technique in enumerate(techniques):
         selection.check_matches(technique.where, model)
         places = [place for place, kernel in enumerate(kernels) if technique.selects(kernel)]

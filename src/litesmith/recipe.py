@@ -332,7 +332,9 @@ def _wired(
     model: keras.Model, recipe: Recipe, plans: list[dict[int, Plan]], *, strict: bool
 ) -> tuple[list[dict[int, Plan]], dict[int, list[Any]], tuple[str, ...]]:
     """The plans again, the taps by the number of the outermost layer, and notes."""
-    plans, taps, notes = list(plans), {}, ()
+    plans = list(plans)
+    taps: dict[int, list[Any]] = {}
+    notes: tuple[str, ...] = ()
     for kind in dict.fromkeys(type(technique) for technique in recipe):
         numbers = [n for n, technique in enumerate(recipe) if type(technique) is kind]
         wiring = kind.wire(model, [(recipe.techniques[n], plans[n]) for n in numbers])

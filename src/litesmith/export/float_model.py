@@ -220,14 +220,14 @@ def _from_keras(model: Any, allow_select_tf_ops: bool) -> FloatModel:
     found, unmapped = kernels.of_model(model, read)
     content = codebooks.settle(content, found)
     inputs, outputs = specs(read)
-    converted = FloatModel(
+    result = FloatModel(
         content, found, unmapped, inputs, outputs, notes, source, model.name, backend
     )
     if source is not None and source.grids is not None:
         from litesmith.export.trained import trained
 
-        return dataclasses.replace(converted, trained=trained(model, converted, source.grids))
-    return converted
+        return dataclasses.replace(result, trained=trained(model, result, source.grids))
+    return result
 
 
 def _check_built(model: Any) -> None:

@@ -77,12 +77,12 @@ class Placement:
 
     Attributes:
         activations: by tensor.
-        products: by weight tensor.
+        products: by weight tensor; a shared layer's weight has several.
         floats: weight tensors of operators that stay float.
     """
 
     activations: Mapping[str, Activation] = field(default_factory=dict)
-    products: Mapping[str, Product] = field(default_factory=dict)
+    products: Mapping[str, tuple[Product, ...]] = field(default_factory=dict)
     floats: frozenset[str] = frozenset()
 
     def root(self, tensor: str) -> Activation | None:
@@ -199,17 +199,18 @@ def place(
             least = -(2 ** (first.num_bits - 1))
             low, high = (least - zero) * scale, (-least - 1 - zero) * scale
             found[name] = Activation(name, None, operator, first.num_bits, low, high)
-    products, floats = {}, set()
-    for operator, weight, bias, taken in _products(read):
+    products: dict[str, tuple[Product, ...]] = {}
+    floats = set()
+    for maker, weight, bias, taken in _products(read):
         each = parameters.get(weight)
         given = [c.parameters for c in (each.consumers if each else None) or () if c.parameters]
         if not given:
             floats.add(weight)
             continue
-        output = graph.tensors[operator.outputs[0]].name
-        products[weight] = Product(
-            operator.name, weight, bias, taken, output, given[0].scale.size, given[0].num_bits
-        )
+        output = graph.tensors[maker.outputs[0]].name
+        size, stored = given[0].scale.size, given[0].num_bits
+        product = Product(maker.name, weight, bias, taken, output, size, stored)
+        products[weight] = (*products.get(weight, ()), product)
     return Placement(found, products, frozenset(floats))
 
 

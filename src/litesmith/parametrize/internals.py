@@ -129,6 +129,15 @@ def without_autocast() -> contextlib.AbstractContextManager[Any]:
     return AutocastScope(None)
 
 
+def current_pass() -> Any:
+    """An object that is the same for all layers that are called in one pass through a model.
+
+    That is the stateless scope, or else the context that the outermost call has opened; None where
+    a `call` is run without either.
+    """
+    return backend.get_stateless_scope() or global_state.get_global_attribute("current_call_ctx")
+
+
 def outer_scope_collects_losses() -> bool:
     """Whether `add_loss` has somewhere to go: no stateless scope, or one that collects."""
     scope = backend.get_stateless_scope()

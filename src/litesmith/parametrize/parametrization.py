@@ -177,7 +177,7 @@ class Holder(keras.layers.Layer):
             self._scales = [folding.Hidden() for _ in targets]
             self._sites = [dict(site) for site in sites or []]
             self._taps = live_taps
-            self._at: list[Any] | None = None
+            self._at = folding.Hidden()
         self.links = [link for chain in live for link in chain] + live_taps
         # State exists from the start, so that loading finds it whenever the layer gets built.
         for link in self.links:
@@ -237,12 +237,13 @@ class Holder(keras.layers.Layer):
         Args:
             layers: gives the layer this is the holder of and those inside it, in order.
         """
-        if self._at is None:
+        if not self._at.places:
             inner = layers()
-            at = [(inner[s["inner"]], s["kind"], s["index"], tap) for s, tap in self.taps()]
-            with internals.untracked():
-                self._at = at
-        return self._at
+            self._at.places = [
+                (inner[site["inner"]], site["kind"], site["index"], tap)
+                for site, tap in self.taps()
+            ]
+        return self._at.places
 
     @property
     def found(self) -> bool:

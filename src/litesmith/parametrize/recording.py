@@ -43,7 +43,7 @@ def record(model: keras.Model, inputs: Any) -> list[Event]:
     places: dict[int, tuple[int, int]] = {}
     activations = []
     for outer_number, (path, outer) in enumerate(outermost_layers(model)):
-        looping = isinstance(outer, (layers.RNN, layers.Wrapper))
+        looping = isinstance(outer, (layers.RNN, layers.Bidirectional, layers.TimeDistributed))
         for inner_number, (_, inner) in enumerate(inner_layers(outer, path)):
             if inner_number == 0 or not looping:
                 places.setdefault(id(inner), (outer_number, inner_number))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -71,20 +72,33 @@ class Use:
         """Store what changed, outside of any scope of ours."""
 
 
-# What earlier layers of the same pass tell later ones, by key: scales, biases.
-_told = threading.local()
+class _Told(threading.local):
+    """What earlier layers of the same pass through a model tell later ones, by key."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.run: Callable[[], Any] = lambda: None
+
+
+_told = _Told()
+
+
+def open_pass() -> None:
+    """Forget what was told, if the layer that is called now is not in the same pass any more."""
+    current = internals.current_pass()
+    if current is None or _told.run() is not current:
+        _told.values = {}
+        _told.run = (lambda: None) if current is None else weakref.ref(current)
 
 
 def tell(key: str, value: Any) -> None:
     """Leave a tensor, or several, for later layers of the same pass."""
-    if not hasattr(_told, "values"):
-        _told.values = {}
     _told.values[key] = value
 
 
 def told(key: str | None) -> Any:
     """What was left under a key, or None."""
-    return getattr(_told, "values", {}).get(key)
+    return _told.values.get(key or "")
 
 
 class Taps:

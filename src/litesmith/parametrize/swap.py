@@ -17,7 +17,7 @@ import keras
 
 from litesmith.parametrize import internals
 from litesmith.parametrize.parametrization import Holder, Parametrization
-from litesmith.parametrize.sites import Taps
+from litesmith.parametrize.sites import Taps, open_pass
 from litesmith.parametrize.walking import inner_layers, locate, outermost_layers
 
 HOLDER = "litesmith_holder"
@@ -94,6 +94,7 @@ def _swapped_class(base: Any) -> type:
         if variables is None:  # the symbolic call by which Keras builds the layers inside
             return original(self, *args, **kwargs)
         holder.meet(self, locate)
+        open_pass()
         if takes_training and kwargs.get("training") is not None:
             used = holder(None, training=kwargs["training"])
         else:

@@ -39,11 +39,13 @@ class Map:
         placement: what the quantizer would do (`export.placement.Placement`).
         places: by tensor, the places where it comes by: one, or all layers that take it.
         unmapped: tensors with a range of their own that were not found.
+        order: of all places of the model, when something first comes by.
     """
 
     placement: Any
     places: Mapping[str, tuple[Place, ...]]
     unmapped: tuple[str, ...]
+    order: Mapping[Place, int]
 
 
 def map_tensors(
@@ -75,7 +77,10 @@ def map_tensors(
         for name, each in asked.activations.items()
         if each.source == name and name not in places
     )
-    return Map(asked, places, missing)
+    order: dict[Place, int] = {}
+    for number, event in enumerate(events):
+        order.setdefault(event.place, number)
+    return Map(asked, places, missing, order)
 
 
 def _inputs(float_model: Any) -> list[np.ndarray]:
@@ -213,7 +218,7 @@ class _Wirer:
         self.techniques: list[Any] = [technique for technique, _ in taken]
         self.kernels = find_kernels(model)
         self.place_of = {(k.path, k.variable.path): n for n, k in enumerate(self.kernels)}
-        self.prefix = uuid.uuid4().hex[:8]
+        self.prefix, self.names = uuid.uuid4().hex[:8], dict[str, str]()
         self.numbers: dict[int, tuple[int, int]] = {}
         for outer_number, (path, outer) in enumerate(outermost_layers(model)):
             for inner_number, (_, inner) in enumerate(layers_inside(outer, path)):
@@ -266,7 +271,7 @@ class _Wirer:
         return None, -1
 
     def _key(self, tensor: str) -> str:
-        return f"{self.prefix}:{tensor}"
+        return self.names.setdefault(tensor, f"{self.prefix}:{len(self.names)}")
 
     def _round(self, place: Place, name: str, each: Any) -> None:
         from litesmith.export.placement import KEEPS_VALUES
@@ -278,7 +283,6 @@ class _Wirer:
             settings.setdefault("key", self._key(name))
             settings.update(bits=each.bits)
             # A place where two tensors come by has one range: the file gets it twice.
-            self.own_key = settings["key"]
         elif "bits" not in settings:
             root = self.map.placement.root(name)
             if each.operator in KEEPS_VALUES or root is None or root.tensor == name:
@@ -294,7 +298,8 @@ class _Wirer:
                 return self.taps[place]["key"]
         return self._key(tensor)
 
-    def _product(self, kernel: Any, product: Any) -> None:
+    def _product(self, kernel: Any, products: Sequence[Any]) -> None:
+        product = products[0]
         technique, number = self._decided(kernel.layer, kernel.variable)
         if technique is None:
             return
@@ -305,20 +310,17 @@ class _Wirer:
         if product.scales == 1 and math.prod(plan.kernel.shape) > 1:
             settings["channels"] = ()
         self.plans[number][place] = dataclasses.replace(plan, settings=settings)
-        root = self.map.placement.root(product.input)
-        if root is None:
-            return
         live = self.kernels[place]
         scale = plan.kernel.scale
         norm = None
         if scale is not None and not scale.before and kernel.folded:
             norm = self._twin(scale.layer)
         point = self._linear_point(live, norm)
-        if point is None or not self._verified(live, norm, product):
+        given = self._input_key(products, point)
+        if point is None or given is None or not self._verified(live, norm, product):
             self.notes.append(f"quantize: the bias behind {kernel.variable!r} is not simulated")
             return
-        about = {"weight": key, "input": self._root_key(root.tensor), "norm": norm is not None}
-        self.taps[point]["product"] = about
+        self.taps[point]["product"] = {"weight": key, "input": given, "norm": norm is not None}
         owner = live.owners[-1][1]
         if norm is not None and getattr(owner, "bias", None) is not None:
             self.taps[Place(*self.numbers[id(owner)], "out")]["tells"] = f"{key}:bias"
@@ -326,6 +328,20 @@ class _Wirer:
             for output in self.map.places.get(product.output, ()):
                 if output.kind != "in":
                     self.taps[output]["rounds_twice"] = key
+
+    def _input_key(self, products: Sequence[Any], point: Place | None) -> str | None:
+        """The key of the range of what a kernel is multiplied with: one, and told before."""
+        keys = set()
+        for product in products:
+            root = self.map.placement.root(product.input)
+            places = () if root is None else self.map.places.get(root.tensor, ())
+            order = self.map.order
+            if root is None or not places or point not in order:
+                return None
+            if all(order[place] >= order[point] for place in places):
+                return None
+            keys.add(self._root_key(root.tensor))
+        return keys.pop() if len(keys) == 1 else None
 
     def _twin(self, layer: keras.layers.Layer) -> keras.layers.Layer | None:
         """The layer of this model that a plan's (of the model it was copied from) stands for."""
