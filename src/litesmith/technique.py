@@ -50,8 +50,8 @@ class Wiring:
 
     Attributes:
         plans: its plans again, with what their parametrizations need to know of it.
-        taps: by the number of the outermost layer, each site (`{"inner", "kind", "index"}`) and
-            the tap (`parametrize.Tap`) to put there.
+        taps: by the number of the outermost layer, each site (`parametrize.Place.site`) and the
+            tap (`parametrize.Tap`) to put there.
         notes: for the report.
         incomplete: whether something is left out; an error with `strict`.
     """

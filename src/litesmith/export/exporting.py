@@ -158,6 +158,29 @@ def carries(model: Any) -> bool:
     return quantized and any(is_parametrized(layer) for _, layer in outermost_layers(model))
 
 
+def quantized(
+    source: FloatModel, quantize: str, *, calibration: Any = None, io_dtype: str = "int8"
+) -> tuple[bytes, tuple[str, ...]]:
+    """The bytes of the file that a training with `Quantize` simulated, and notes; not tried out.
+
+    Args:
+        source: the conversion of a model that was trained so.
+        quantize: a preset that fits it.
+        calibration: for ranges that were not trained.
+        io_dtype: see `export`.
+
+    Raises:
+        PresetError: a preset that contradicts the training.
+    """
+    rules = rules_of(quantize)
+    source.trained.check(rules)
+    ranges = None
+    if calibration is not None:
+        given = isinstance(calibration, Calibration)
+        ranges = calibration if given else calibrate(source, calibration, 200)
+    return _as_trained(source, rules, ranges, io_dtype)
+
+
 def _as_trained(
     source: FloatModel, rules: Rules, ranges: Calibration | None, io_dtype: str
 ) -> tuple[bytes, tuple[str, ...]]:

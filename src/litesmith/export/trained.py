@@ -53,6 +53,7 @@ class Trained:
         bits: by weight tensor, those the file stores; None leaves the operator in float.
         ranges: by activation tensor.
         grids: by weight tensor.
+        places: by activation tensor, where it comes by in the Keras model.
         unmapped: activation tensors whose range nobody trained.
         loose: weight tensors whose grid could not be told.
     """
@@ -61,6 +62,7 @@ class Trained:
     bits: Mapping[str, int | None]
     ranges: Mapping[str, tuple[float, float]]
     grids: Mapping[str, Grid]
+    places: Mapping[str, Any]
     unmapped: tuple[str, ...]
     loose: tuple[str, ...]
 
@@ -109,6 +111,7 @@ def trained(model: Any, float_model: Any, grids: Any) -> Trained:
         operator = operators.get(kernel.tensor, "")
         bits[kernel.tensor] = None if had is None else stored_bits(had[0], operator)
     ranges: dict[str, tuple[float, float]] = {}
+    places: dict[str, Any] = {}
     unmapped: tuple[str, ...] = ()
     if grids.activations is not None:
         found = map_tensors(model, float_model, bits, grids.activations)
@@ -116,6 +119,7 @@ def trained(model: Any, float_model: Any, grids: Any) -> Trained:
             for place in found.places.get(name, ()):
                 if each.source == name and str(place) in grids.ranges:
                     ranges[name] = grids.ranges[str(place)]
+        places = {n: each[0] for n, each in found.places.items() if each[0].kind != "in"}
         unmapped = tuple(
             name
             for name, each in found.placement.activations.items()
@@ -141,7 +145,7 @@ def trained(model: Any, float_model: Any, grids: Any) -> Trained:
         form[axis] = -1
         whole = np.round(data / scales.reshape(form))
         laid[kernel.tensor] = Grid(had[0], stored, scales, whole.astype(np.int8), axis)
-    return Trained(grids.activations, bits, ranges, laid, unmapped, tuple(loose))
+    return Trained(grids.activations, bits, ranges, laid, places, unmapped, tuple(loose))
 
 
 def derive(

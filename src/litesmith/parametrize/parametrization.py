@@ -151,7 +151,7 @@ class Holder(keras.layers.Layer):
             folded weight.
         chains: for each weight its parametrizations, in order, serialized or live.
         origin: JSON-able, kept with the layer when it is saved: how the model was prepared.
-        sites: for each tap `{"inner", "kind", "index"}` of its `sites.Place`.
+        sites: for each tap the `sites.Place.site` of its place.
         taps: what stands there, serialized or live.
     """
 
@@ -232,17 +232,14 @@ class Holder(keras.layers.Layer):
         return list(zip(self._sites, self._taps, strict=True))
 
     def tapped(self, layers: Callable[[], list[keras.layers.Layer]]) -> list[Any]:
-        """Inner layer, kind, index and tap of each site.
+        """Inner layer, site and tap of each.
 
         Args:
             layers: gives the layer this is the holder of and those inside it, in order.
         """
         if not self._at.places:
             inner = layers()
-            self._at.places = [
-                (inner[site["inner"]], site["kind"], site["index"], tap)
-                for site, tap in self.taps()
-            ]
+            self._at.places = [(inner[site["inner"]], site, tap) for site, tap in self.taps()]
         return self._at.places
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -31,7 +31,9 @@ class Event:
     value: np.ndarray = dataclasses.field(repr=False)
 
 
-def record(model: keras.Model, inputs: Any) -> list[Event]:
+def record(
+    model: keras.Model, inputs: Any, *, result: Callable[[Any], None] | None = None
+) -> list[Event]:
     """Run a model in inference and note what passes each place, in order.
 
     Layers that run another one in a loop (recurrent ones) are seen from outside only.
@@ -39,6 +41,7 @@ def record(model: keras.Model, inputs: Any) -> list[Event]:
     Args:
         model: a built model, prepared or not.
         inputs: what it takes.
+        result: told what the model gives.
     """
     places: dict[int, tuple[int, int]] = {}
     activations = []
@@ -51,12 +54,14 @@ def record(model: keras.Model, inputs: Any) -> list[Event]:
                     activations.append(inner)
     events: list[Event] = []
     busy: set[int] = set()
+    calls: dict[int, int] = {}
 
     def note(layer: Any, kind: str, structure: Any) -> None:
         flat = [value for value in keras.tree.flatten(structure) if is_value(value)]
         for index, value in enumerate(flat):
             numbers = keras.ops.convert_to_numpy(value).astype(np.float32)
-            events.append(Event(Place(*places[id(layer)], kind, index), numbers))
+            place = Place(*places[id(layer)], kind, index, calls[id(layer)])
+            events.append(Event(place, numbers))
 
     def noting(original: Any) -> Any:
         @functools.wraps(original)
@@ -64,6 +69,7 @@ def record(model: keras.Model, inputs: Any) -> list[Event]:
             if id(self) not in places or id(self) in busy:
                 return original(self, *args, **kwargs)
             busy.add(id(self))
+            calls[id(self)] = calls.get(id(self), -1) + 1
             try:
                 note(self, "in", (args, kwargs))
                 outputs = original(self, *args, **kwargs)
@@ -78,7 +84,9 @@ def record(model: keras.Model, inputs: Any) -> list[Event]:
         for layer in activations:
             stack.enter_context(_heard(layer, note))
         stack.enter_context(internals.calls_replaced(noting))
-        model(inputs, training=False)
+        outputs = model(inputs, training=False)
+    if result is not None:
+        result(outputs)
     return events
 
 

@@ -31,21 +31,24 @@ class Place:
         inner: number of the layer in the `inner_layers` of that one; 0 is itself.
         kind: "in", "out", or "pre", which is what its activation function takes.
         index: which of its inputs or outputs, flat.
+        call: number of the call in one pass through the model; a shared layer has several.
     """
 
     outer: int
     inner: int
     kind: str
     index: int = 0
+    call: int = 0
 
     def __str__(self) -> str:
-        return f"{self.outer}/{self.inner}/{self.kind}/{self.index}"
+        return "/".join(map(str, dataclasses.astuple(self)))
 
-    @classmethod
-    def read(cls, text: str) -> Place:
-        """What `str` wrote."""
-        outer, inner, kind, index = text.split("/")
-        return cls(int(outer), int(inner), kind, int(index))
+    @property
+    def site(self) -> dict[str, Any]:
+        """The place as a holder keeps it, JSON-able."""
+        site = dataclasses.asdict(self)
+        del site["outer"]
+        return site
 
 
 class Tap(Parametrization):
@@ -77,6 +80,7 @@ class _Told(threading.local):
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
+        self.calls: dict[int, int] = {}
         self.run: Callable[[], Any] = lambda: None
 
 
@@ -87,7 +91,7 @@ def open_pass() -> None:
     """Forget what was told, if the layer that is called now is not in the same pass any more."""
     current = internals.current_pass()
     if current is None or _told.run() is not current:
-        _told.values = {}
+        _told.values, _told.calls = {}, {}
         _told.run = (lambda: None) if current is None else weakref.ref(current)
 
 
@@ -105,36 +109,45 @@ class Taps:
     """The taps of one swapped layer, during one of its calls.
 
     Args:
-        sites: inner layer, kind, index and the tap, for each.
+        sites: inner layer, site and the tap, for each.
         outer: the swapped layer.
         training: whether this call is a training step.
     """
 
     def __init__(
         self,
-        sites: list[tuple[keras.layers.Layer, str, int, Tap]],
+        sites: list[tuple[keras.layers.Layer, dict[str, Any], Tap]],
         outer: keras.layers.Layer,
         training: bool,
     ):
         self.outer = outer
-        self.at: dict[tuple[int, str], dict[int, list[Use]]] = {}
-        self.layers = {id(layer): layer for layer, _, _, _ in sites}
+        self.at: dict[tuple[int, str], list[tuple[dict[str, Any], Use]]] = {}
+        self.layers = {id(layer): layer for layer, _, _ in sites}
         self.uses = []
-        for layer, kind, index, tap in sites:
+        _count(outer)
+        for layer, site, tap in sites:
+            if layer is outer and site["call"] != _told.calls[id(outer)]:
+                continue
             use = tap.begin(layer, training)
-            self.at.setdefault((id(layer), kind), {}).setdefault(index, []).append(use)
+            self.at.setdefault((id(layer), site["kind"]), []).append((site, use))
             self.uses.append(use)
+
+    def _uses(self, layer: keras.layers.Layer, kind: str) -> dict[int, list[Use]]:
+        """The uses at a layer in its present call, by the number of the tensor."""
+        found: dict[int, list[Use]] = {}
+        for site, use in self.at.get((id(layer), kind), ()):
+            if site["call"] == _told.calls.get(id(layer), 0):
+                found.setdefault(site["index"], []).append(use)
+        return found
 
     def take(self, layer: keras.layers.Layer, args: Any, kwargs: Any) -> tuple[Any, Any]:
         """The arguments of a layer's call."""
-        uses = self.at.get((id(layer), "in"))
-        if not uses:
-            return args, kwargs
-        return _mapped((args, kwargs), uses)
+        uses = self._uses(layer, "in")
+        return _mapped((args, kwargs), uses) if uses else (args, kwargs)
 
     def give(self, layer: keras.layers.Layer, outputs: Any) -> Any:
         """The outputs of a layer's call."""
-        uses = self.at.get((id(layer), "out"))
+        uses = self._uses(layer, "out")
         return _mapped(outputs, uses) if uses else outputs
 
     @contextlib.contextmanager
@@ -145,9 +158,8 @@ class Taps:
             for layer in self.layers.values():
                 if layer is not self.outer:
                     undo.append(_replaced(layer, "call", self._call(layer)))
-                uses = self.at.get((id(layer), "pre"))
-                if uses:
-                    undo.append(_replaced(layer, "activation", _before(layer.activation, uses[0])))
+                if (id(layer), "pre") in self.at:
+                    undo.append(_replaced(layer, "activation", self._activation(layer)))
             yield
         finally:
             for back in reversed(undo):
@@ -157,11 +169,22 @@ class Taps:
         original = layer.call
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            _count(layer)
             args, kwargs = self.take(layer, args, kwargs)
             return self.give(layer, original(*args, **kwargs))
 
         call.__signature__ = getattr(original, "__signature__", None)  # type: ignore[attr-defined]
         return call
+
+    def _activation(self, layer: Any) -> Callable[..., Any]:
+        function = layer.activation
+
+        def activation(value: Any, *args: Any, **kwargs: Any) -> Any:
+            for use in self._uses(layer, "pre").get(0, ()):
+                value = use.apply(value)
+            return function(value, *args, **kwargs)
+
+        return activation
 
     def finish(self) -> None:
         """Store what changed."""
@@ -192,13 +215,9 @@ def is_value(value: Any) -> bool:
     return hasattr(value, "__array__") and getattr(getattr(value, "dtype", 0), "kind", "") == "f"
 
 
-def _before(function: Callable[..., Any], uses: list[Use]) -> Callable[..., Any]:
-    def activation(value: Any, *args: Any, **kwargs: Any) -> Any:
-        for use in uses:
-            value = use.apply(value)
-        return function(value, *args, **kwargs)
-
-    return activation
+def _count(layer: keras.layers.Layer) -> None:
+    """Count one more call of a layer in the present pass, from 0."""
+    _told.calls[id(layer)] = _told.calls.get(id(layer), -1) + 1
 
 
 def _replaced(layer: keras.layers.Layer, name: str, value: Any) -> Callable[[], None]:

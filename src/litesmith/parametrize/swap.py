@@ -171,7 +171,7 @@ def attach(
         chains: for each weight its index in `layer.weights`, the end of its path, its
             parametrizations in the order in which data flow through them, and the `Scale` of its
             outputs where one of them is about the folded weight, or None.
-        taps: the site (`{"inner", "kind", "index"}`) of each tap, and the tap.
+        taps: the site (`sites.Place.site`) of each tap, and the tap.
     """
     weights = list(layer.weights)
     targets: list[dict[str, Any]] = []
@@ -218,8 +218,9 @@ def count_calls(model: keras.Model) -> None:
         _calls = None
     for _, layer in outermost_layers(model):
         if is_parametrized(layer):
-            for link in holder_of(layer).links:
-                link.calls_per_step = max(1, counted.get(id(layer), 1))
+            for _, chain in holder_of(layer).chains():
+                for link in chain:
+                    link.calls_per_step = max(1, counted.get(id(layer), 1))
 
 
 def used_weights(

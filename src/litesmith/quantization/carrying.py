@@ -135,7 +135,7 @@ def _taps(model: keras.Model) -> Iterator[tuple[Place, keras.layers.Layer, Range
         for site, tap in holder_of(outer).taps():
             if isinstance(tap, Range):
                 layer = inside[site["inner"]]
-                yield Place(number, site["inner"], site["kind"], site["index"]), layer, tap
+                yield Place(number, **site), layer, tap
 
 
 def _bake_biases(

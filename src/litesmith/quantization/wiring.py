@@ -69,7 +69,7 @@ def map_tensors(
 
     asked = placement.place(float_model.content, bits, activations)
     arrays = _inputs(float_model)
-    events = record(model, _structured(model, arrays))
+    events = record(model, structured(model, arrays))
     values = _values(float_model, list(asked.activations), arrays)
     places = _match(asked, values, events)
     missing = tuple(
@@ -100,7 +100,8 @@ def _inputs(float_model: Any) -> list[np.ndarray]:
     return arrays
 
 
-def _structured(model: keras.Model, arrays: list[np.ndarray]) -> Any:
+def structured(model: keras.Model, arrays: list[np.ndarray]) -> Any:
+    """A model's inputs as it takes them, from one array each in the file's order."""
     from litesmith.export.interface import Interface
 
     return keras.tree.pack_sequence_as(Interface.of(model).structure, arrays)
@@ -245,8 +246,7 @@ class _Wirer:
                 momentum=first.momentum,
                 **settings,
             )
-            site = {"inner": place.inner, "kind": place.kind, "index": place.index}
-            taps[place.outer].append((site, tap))
+            taps[place.outer].append((place.site, tap))
         own = [n for n, each in asked.activations.items() if each.source == n]
         if self.map.unmapped:
             self.notes.append(
@@ -299,15 +299,14 @@ class _Wirer:
         return self._key(tensor)
 
     def _product(self, kernel: Any, products: Sequence[Any]) -> None:
-        product = products[0]
         technique, number = self._decided(kernel.layer, kernel.variable)
         if technique is None:
             return
         place = self.place_of[kernel.layer, kernel.variable]
         plan = self.plans[number][place]
-        key = self._key(product.weight)
+        key = self._key(kernel.tensor)
         settings = {**plan.settings, "key": key}
-        if product.scales == 1 and math.prod(plan.kernel.shape) > 1:
+        if products[0].scales == 1 and math.prod(plan.kernel.shape) > 1:
             settings["channels"] = ()
         self.plans[number][place] = dataclasses.replace(plan, settings=settings)
         live = self.kernels[place]
@@ -315,33 +314,33 @@ class _Wirer:
         norm = None
         if scale is not None and not scale.before and kernel.folded:
             norm = self._twin(scale.layer)
-        point = self._linear_point(live, norm)
-        given = self._input_key(products, point)
-        if point is None or given is None or not self._verified(live, norm, product):
-            self.notes.append(f"quantize: the bias behind {kernel.variable!r} is not simulated")
-            return
-        self.taps[point]["product"] = {"weight": key, "input": given, "norm": norm is not None}
-        owner = live.owners[-1][1]
-        if norm is not None and getattr(owner, "bias", None) is not None:
-            self.taps[Place(*self.numbers[id(owner)], "out")]["tells"] = f"{key}:bias"
-        if product.operator == "CONV_2D" and product.bits == 4:
-            for output in self.map.places.get(product.output, ()):
-                if output.kind != "in":
-                    self.taps[output]["rounds_twice"] = key
+        told = not self._verified(live, norm, products[0])
+        for call, product in enumerate(products):
+            point = self._linear_point(live, norm, call)
+            given = self._input_key(product, point)
+            if told or point is None or given is None:
+                note = f"quantize: the bias behind {kernel.variable!r} is not simulated"
+                self.notes += [] if note in self.notes else [note]
+                continue
+            self.taps[point]["product"] = {"weight": key, "input": given, "norm": norm is not None}
+            owner = live.owners[-1][1]
+            if norm is not None and getattr(owner, "bias", None) is not None:
+                output = Place(*self.numbers[id(owner)], "out", 0, call)
+                self.taps[output]["tells"] = f"{key}:bias"
+            if product.operator == "CONV_2D" and product.bits == 4:
+                for output in self.map.places.get(product.output, ()):
+                    if output.kind != "in":
+                        self.taps[output]["rounds_twice"] = key
 
-    def _input_key(self, products: Sequence[Any], point: Place | None) -> str | None:
-        """The key of the range of what a kernel is multiplied with: one, and told before."""
-        keys = set()
-        for product in products:
-            root = self.map.placement.root(product.input)
-            places = () if root is None else self.map.places.get(root.tensor, ())
-            order = self.map.order
-            if root is None or not places or point not in order:
-                return None
-            if all(order[place] >= order[point] for place in places):
-                return None
-            keys.add(self._root_key(root.tensor))
-        return keys.pop() if len(keys) == 1 else None
+    def _input_key(self, product: Any, point: Place | None) -> str | None:
+        """The key of the range of what a kernel is multiplied with, if it is told before."""
+        root, order = self.map.placement.root(product.input), self.map.order
+        places = () if root is None else self.map.places.get(root.tensor, ())
+        if root is None or point is None or point not in order or not places:
+            return None
+        if all(order[place] >= order[point] for place in places):
+            return None
+        return self._root_key(root.tensor)
 
     def _twin(self, layer: keras.layers.Layer) -> keras.layers.Layer | None:
         """The layer of this model that a plan's (of the model it was copied from) stands for."""
@@ -353,14 +352,14 @@ class _Wirer:
                     return inner
         return None
 
-    def _linear_point(self, kernel: Kernel, norm: Any) -> Place | None:
+    def _linear_point(self, kernel: Kernel, norm: Any, call: int) -> Place | None:
         """Where all that becomes the bias has been added, and nothing else has happened."""
         layer: Any = kernel.owners[-1][1] if norm is None else norm
         if id(layer) not in self.numbers:
             return None
         activation = getattr(layer, "activation", None)
         linear = norm is not None or activation in (None, keras.activations.linear)
-        return Place(*self.numbers[id(layer)], "out" if linear else "pre")
+        return Place(*self.numbers[id(layer)], "out" if linear else "pre", 0, call)
 
     def _verified(self, kernel: Kernel, norm: Any, product: Any) -> bool:
         """Whether the file's bias is what the layers make of theirs."""

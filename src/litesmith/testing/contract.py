@@ -54,6 +54,7 @@ class _Case:
     folder: Path
     problems: list[str]
     prepared: Any = None
+    expected: Any = None
     stripped: Any = None
     continued: dict[str, list[np.ndarray]] = dataclasses.field(default_factory=dict)
 
@@ -188,7 +189,7 @@ def _check_in_process(case: _Case) -> None:
 
 def _check_strip(case: _Case) -> None:
     x, _ = case.kind.data()
-    expected = case.prepared.predict(x, verbose=0)
+    expected = case.expected = case.prepared.predict(x, verbose=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LitesmithWarning)
         stripped = case.stripped = strip(case.prepared)
@@ -300,7 +301,7 @@ def _check_simulated(case: _Case, float_model: Any) -> None:
     x, _ = case.kind.data()
     preset = "int16x8" if float_model.trained.activations == 16 else "int8"
     artifact = export_model(float_model, case.folder / "integers.tflite", quantize=preset)
-    expected = case.prepared.predict(x, verbose=0)
+    expected = case.expected
     (found,) = predict(artifact, x)
     noise = float(np.square(expected - found).mean())
     ratio = 10 * np.log10(float(np.var(expected)) / max(noise, 1e-12))
@@ -314,7 +315,8 @@ def _check_simulated(case: _Case, float_model: Any) -> None:
         artifact.manifest.notes,
         artifact.manifest.float_operators,
     )
-    case.expect(ratio >= _LEAST_RATIO, f"the integer .tflite is {ratio:.0f} dB from its simulation")
+    apart = f"the integer .tflite is {ratio:.0f} dB from its simulation"
+    case.expect(ratio >= _LEAST_RATIO, apart)
     content = artifact.path.read_bytes()
     for broken in promises.broken_in_file(case.prepared, case.recipe, float_model, content):
         case.expect(False, f"integers: {broken}")
