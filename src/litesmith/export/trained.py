@@ -72,16 +72,29 @@ class Trained:
         Raises:
             PresetError: another preset than was trained for.
         """
-        fitting = _FITTING[self.activations]
-        if rules.rules or rules.default not in fitting:
-            what = f"{self.activations}-bit" if self.activations else "float"
-            raise PresetError(
-                f"quantize={rules.default!r}",
-                expected=" or ".join(map(repr, fitting))
-                + f" for a model trained with {what} activations",
-                received="rules" if rules.rules else rules.default,
-                fix="train without Quantize to choose freely",
-            )
+        check_fits(self.activations, rules)
+
+
+def check_fits(activations: int | None, rules: Rules) -> None:
+    """Refuse a preset that contradicts how a model is trained.
+
+    Args:
+        activations: the bits it is trained with; None where they stay float.
+        rules: what it is to be exported as.
+
+    Raises:
+        PresetError: it contradicts.
+    """
+    fitting = _FITTING[activations]
+    if rules.rules or rules.default not in fitting:
+        what = f"{activations}-bit" if activations else "float"
+        raise PresetError(
+            f"quantize={rules.default!r}",
+            expected=" or ".join(map(repr, fitting))
+            + f" for a model trained with {what} activations",
+            received="rules" if rules.rules else rules.default,
+            fix="train without Quantize to choose freely",
+        )
 
 
 def trained(model: Any, float_model: Any, grids: Any) -> Trained:
@@ -176,7 +189,8 @@ def derive(
     if known.activations is None:
         with post_training.quiet():
             manager = post_training.recipe_for(float_model, read, rules)
-        stored = {name: 4 if rules.default.endswith("int4") else 8 for name in known.grids}
+        four = rules.default.endswith("int4")
+        stored = {name: grid.stored if four else 8 for name, grid in known.grids.items()}
     else:
         with post_training.quiet():
             io = rules.default == "int8"

@@ -69,6 +69,19 @@ class Quantize(Technique):
         """Whether the prepared model rounds what `strip` no longer does."""
         return self.activations is not None
 
+    def field_to_dict(self, field: str, value: Any) -> Any:
+        """One field's value as a file has it: TOML has no word for None."""
+        if field == "activations" and value is None:
+            return "none"
+        return super().field_to_dict(field, value)
+
+    @classmethod
+    def field_from_dict(cls, field: str, value: Any) -> Any:
+        """One field's value from a file."""
+        if field == "activations" and value == "none":
+            return None
+        return super().field_from_dict(field, value)
+
     def selects(self, kernel: Kernel) -> bool:
         """Whether `where`, or the default, is about this kernel."""
         if self.where is None:
