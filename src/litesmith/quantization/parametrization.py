@@ -151,7 +151,8 @@ class Range(Tap):
             keys of the scales, and whether a BatchNorm makes the bias, `"norm"`.
         tells: a key under which the layer's bias is told to the BatchNorm that takes it over.
         freeze: training step from which on the range stays; None never.
-        rounds_twice: the key of the kernel of an int4 convolution, whose result this is.
+        result: of an operator with a kernel: `{"weight", "twice"}`, the kernel's key and whether
+            it is rounded twice, as int4 convolutions are.
         momentum: of the moving average.
     """
 
@@ -164,7 +165,7 @@ class Range(Tap):
         "product",
         "tells",
         "freeze",
-        "rounds_twice",
+        "result",
         "momentum",
     )
 
@@ -179,15 +180,15 @@ class Range(Tap):
         product: dict[str, Any] | None = None,
         tells: str = "",
         freeze: int | None = None,
-        rounds_twice: str = "",
+        result: dict[str, Any] | None = None,
         momentum: float = MOMENTUM,
         **options: Any,
     ):
         super().__init__(**options)
         self.bits, self.key, self.source, self.low, self.high = bits, key, source, low, high
-        object.__setattr__(self, "product", product)  # past Keras's tracking of dicts
+        for name, value in {"product": product, "result": result}.items():
+            object.__setattr__(self, name, value)  # past Keras's tracking of dicts
         self.tells, self.freeze, self.momentum = tells, freeze, momentum
-        self.rounds_twice = rounds_twice
 
     @property
     def observes(self) -> bool:
@@ -277,8 +278,8 @@ class _RangeUse(Use):
                 tell(tap.key, (scale, zero))
         if self.training:
             return _rounded_in_training(value, scale, zero, tap.bits)
-        if tap.rounds_twice:
-            value = _rounded_twice(value, scale, tap.rounds_twice)
+        if tap.result:
+            value = _requantized(value, scale, tap.result)
         rounded = core.fake_quantize(value, scale, zero, tap.bits)
         if not tap.observes:
             return rounded
@@ -322,10 +323,20 @@ def _rounded_in_training(value: Any, scale: Any, zero: Any, bits: int) -> Any:
     return core.straight_through(rounded, inside)
 
 
-def _rounded_twice(value: Any, scale: Any, weight: str) -> Any:
-    """What an int4 convolution's own kernel makes of its accumulator, in units of `scale`."""
-    step = told(weight + ":step")
-    return value if step is None else core.round_twice(value / scale, step / scale) * scale
+def _requantized(value: Any, scale: Any, result: dict[str, Any]) -> Any:
+    """The result of an operator as its accumulator, a whole number, gives it.
+
+    Float sums are off the whole numbers by some rounding; what is left of it would now and then
+    end on the other side of a half, and in a deep network that grows.
+    """
+    step = told(result["weight"] + ":step")
+    if step is None or int(np.prod(step.shape)) not in (1, int(value.shape[-1])):
+        return value
+    whole = ops.round(value / step)
+    multiplier = step / scale
+    if result["twice"]:
+        return core.round_twice(whole * multiplier, multiplier) * scale
+    return ops.round(whole * multiplier) * scale
 
 
 def accumulator_scale(product: dict[str, Any]) -> Any:

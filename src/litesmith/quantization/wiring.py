@@ -327,10 +327,10 @@ class _Wirer:
             if norm is not None and getattr(owner, "bias", None) is not None:
                 output = Place(*self.numbers[id(owner)], "out", 0, call)
                 self.taps[output]["tells"] = f"{key}:bias"
-            if product.operator == "CONV_2D" and product.bits == 4:
-                for output in self.map.places.get(product.output, ()):
-                    if output.kind != "in":
-                        self.taps[output]["rounds_twice"] = key
+            twice = product.operator == "CONV_2D" and product.bits == 4
+            for output in self.map.places.get(product.output, ()):
+                if output.kind != "in" and "bits" in self.taps.get(output, {}):
+                    self.taps[output]["result"] = {"weight": key, "twice": twice}
 
     def _input_key(self, product: Any, point: Place | None) -> str | None:
         """The key of the range of what a kernel is multiplied with, if it is told before."""

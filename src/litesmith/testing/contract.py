@@ -305,16 +305,6 @@ def _check_simulated(case: _Case, float_model: Any) -> None:
     (found,) = predict(artifact, x)
     noise = float(np.square(expected - found).mean())
     ratio = 10 * np.log10(float(np.var(expected)) / max(noise, 1e-12))
-    worst = float(np.abs(expected - found).max())
-    print(
-        case.kind.name,
-        "snr",
-        ratio,
-        "worst",
-        worst,
-        artifact.manifest.notes,
-        artifact.manifest.float_operators,
-    )
     apart = f"the integer .tflite is {ratio:.0f} dB from its simulation"
     case.expect(ratio >= _LEAST_RATIO, apart)
     content = artifact.path.read_bytes()
