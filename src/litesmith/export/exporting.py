@@ -108,14 +108,14 @@ def export(
     ranges: Calibration | None = None
     if source.trained is not None:
         source.trained.check(rules)
-    if rules.needs_calibration and calibration is not None:
+    elif rules.needs_calibration:
         ranges = (
             calibration
             if isinstance(calibration, Calibration)
             else calibrate(source, calibration, calibration_samples)
         )
     if source.trained is not None:
-        content, notes = _as_trained(source, rules, ranges, io_dtype)
+        content, notes = quantized(source, rules, io_dtype=io_dtype)
     else:
         content, notes = derive(source, rules, ranges, io_dtype=io_dtype), ()
     stored: Sparse | None = None
@@ -159,64 +159,28 @@ def carries(model: Any) -> bool:
 
 
 def quantized(
-    source: FloatModel, quantize: str, *, calibration: Any = None, io_dtype: str = "int8"
+    source: FloatModel, quantize: str | Rules, *, io_dtype: str = "int8"
 ) -> tuple[bytes, tuple[str, ...]]:
     """The bytes of the file that a training with `Quantize` simulated, and notes; not tried out.
 
     Args:
         source: the conversion of a model that was trained so.
         quantize: a preset that fits it.
-        calibration: for ranges that were not trained.
         io_dtype: see `export`.
 
     Raises:
         PresetError: a preset that contradicts the training.
     """
-    rules = rules_of(quantize)
-    source.trained.check(rules)
-    ranges = None
-    if calibration is not None:
-        given = isinstance(calibration, Calibration)
-        ranges = calibration if given else calibrate(source, calibration, 200)
-    return _as_trained(source, rules, ranges, io_dtype)
-
-
-def _as_trained(
-    source: FloatModel, rules: Rules, ranges: Calibration | None, io_dtype: str
-) -> tuple[bytes, tuple[str, ...]]:
-    """The file that training simulated, and what is to be noted of it."""
-    known, notes = source.trained, []
-    observed = {} if ranges is None else dict(ranges.ranges)
+    rules, known, notes = rules_of(quantize), source.trained, []
+    known.check(rules)
+    content = derive_trained(source, known, rules, io_dtype=io_dtype)
     if known.unmapped and rules.needs_calibration:
-        which = f"{len(known.unmapped)} tensors, such as {known.unmapped[0]!r}"
-        if ranges is None:
-            observed = dict(from_noise(source).ranges)
-            notes.append(
-                f"ranges of {which}, were not trained and come from noise: pass calibration="
-            )
-        else:
-            notes.append(f"ranges of {which}, were not trained and come from calibration")
-    content = derive_trained(source, known, rules, io_dtype=io_dtype, observed=observed)
+        which = f"{len(known.unmapped)} tensors, such as {min(known.unmapped)!r}"
+        notes.append(f"computed in float: {which}, whose ranges training could not follow")
     lower = sorted({(g.bits, g.stored) for g in known.grids.values() if g.bits < g.stored})
     if rules.default not in ("float32", "float16"):
         notes += [f"weights trained in {b} bits are stored in {s}" for b, s in lower]
     return content, tuple(notes)
-
-
-def from_noise(source: FloatModel) -> Calibration:
-    """Ranges over noise that fills the ranges the inputs were trained with."""
-    random = np.random.default_rng(0)
-    arrays = []
-    for spec in source.inputs:
-        shape = [32 if size < 0 else size for size in spec.shape]
-        shape[0] = 16
-        low, high = source.trained.ranges.get(spec.name, (0.0, 1.0))
-        kind = np.dtype(spec.dtype)
-        if kind.kind == "f":
-            arrays.append(random.uniform(low, high, shape).astype(kind))
-        else:
-            arrays.append(random.integers(0, 2, shape).astype(kind))
-    return calibrate(source, arrays if len(arrays) > 1 else arrays[0], 16)
 
 
 def _without_zeros(content: bytes, source: FloatModel, rules: Rules) -> tuple[bytes, Sparse]:

@@ -102,6 +102,7 @@ def manager(
     bits: Mapping[str, int | None],
     activations: int,
     *,
+    unknown: frozenset[str] = frozenset(),
     io: bool = True,
 ) -> Any:
     """The quantizer's recipe for a model that was trained quantized.
@@ -110,6 +111,8 @@ def manager(
         read: the float `.tflite`.
         bits: by weight tensor, 4 or 8; None leaves the operator in float.
         activations: 8 or 16.
+        unknown: tensors whose range nobody knows; operators that touch one compute in float, with
+            weights that are integers in the file.
         io: whether inputs and outputs are integers.
     """
     from litert_quantizer import qtyping, recipe_manager
@@ -125,6 +128,11 @@ def manager(
             post_training.add(made, scope, "float32", place.name)
             post_training.add(made, scope, "dynamic_int8", place.name)
             continue
+        if unknown.intersection(place.tensors):
+            post_training.add(made, scope, "float32", place.name)
+            for asked in [bits[name] for name in place.weights if bits.get(name)]:
+                post_training.add(made, scope, f"weight_int{asked}", place.name)
+            continue
         for asked in [bits[name] for name in place.weights if name in bits]:
             if asked is None:
                 post_training.add(made, scope, "float32", place.name)
@@ -134,7 +142,10 @@ def manager(
 
 
 def place(
-    content: bytes, bits: Mapping[str, int | None] | None = None, activations: int = 8
+    content: bytes,
+    bits: Mapping[str, int | None] | None = None,
+    activations: int = 8,
+    unknown: frozenset[str] = frozenset(),
 ) -> Placement:
     """Ask the quantizer what it would do to a float `.tflite`.
 
@@ -142,6 +153,7 @@ def place(
         content: the file.
         bits: by weight tensor, see `manager`.
         activations: 8 or 16.
+        unknown: tensors that stay float, see `manager`.
 
     Raises:
         ExportError: the quantizer cannot take an operator.
@@ -167,7 +179,9 @@ def place(
     with post_training.quiet():
         try:
             parameters = params_generator.ParamsGenerator(model).generate_quantization_parameters(
-                manager(read, bits or {}, activations), ranges, enable_progress_bar=False
+                manager(read, bits or {}, activations, unknown=unknown),
+                ranges,
+                enable_progress_bar=False,
             )
         except Exception as error:
             text = str(error).strip() or type(error).__name__
@@ -204,7 +218,7 @@ def place(
     for maker, weight, bias, taken in _products(read):
         each = parameters.get(weight)
         given = [c.parameters for c in (each.consumers if each else None) or () if c.parameters]
-        if not given:
+        if not given or taken not in found:
             floats.add(weight)
             continue
         output = graph.tensors[maker.outputs[0]].name

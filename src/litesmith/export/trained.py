@@ -54,7 +54,7 @@ class Trained:
         ranges: by activation tensor.
         grids: by weight tensor.
         places: by activation tensor, where it comes by in the Keras model.
-        unmapped: activation tensors whose range nobody trained.
+        unmapped: activation tensors whose range nobody trained: they stay float.
         loose: weight tensors whose grid could not be told.
     """
 
@@ -63,7 +63,7 @@ class Trained:
     ranges: Mapping[str, tuple[float, float]]
     grids: Mapping[str, Grid]
     places: Mapping[str, Any]
-    unmapped: tuple[str, ...]
+    unmapped: frozenset[str]
     loose: tuple[str, ...]
 
     def check(self, rules: Rules) -> None:
@@ -125,19 +125,15 @@ def trained(model: Any, float_model: Any, grids: Any) -> Trained:
         bits[kernel.tensor] = None if had is None else stored_bits(had[0], operator)
     ranges: dict[str, tuple[float, float]] = {}
     places: dict[str, Any] = {}
-    unmapped: tuple[str, ...] = ()
+    unmapped: frozenset[str] = frozenset()
     if grids.activations is not None:
-        found = map_tensors(model, float_model, bits, grids.activations)
+        found = map_tensors(model, float_model, bits, grids.activations, grids.ranges)
         for name, each in found.placement.activations.items():
             for place in found.places.get(name, ()):
                 if each.source == name and str(place) in grids.ranges:
-                    ranges[name] = grids.ranges[str(place)]
+                    ranges.setdefault(name, grids.ranges[str(place)])
         places = {n: each[0] for n, each in found.places.items() if each[0].kind != "in"}
-        unmapped = tuple(
-            name
-            for name, each in found.placement.activations.items()
-            if each.source == name and name not in ranges
-        )
+        unmapped = found.unmapped
     laid: dict[str, Grid] = {}
     loose = []
     tensors = {tensor.name: tensor for graph in read.subgraphs for tensor in graph.tensors}
@@ -167,7 +163,6 @@ def derive(
     rules: Rules,
     *,
     io_dtype: str = "int8",
-    observed: Mapping[str, tuple[float, float]] | None = None,
 ) -> bytes:
     """The `.tflite` that training simulated.
 
@@ -176,7 +171,6 @@ def derive(
         known: what was trained.
         rules: a preset that fits it.
         io_dtype: ``"int8"`` or ``"uint8"``, of the inputs and outputs of ``"int8"``.
-        observed: ranges of tensors that nobody trained.
 
     Raises:
         ExportError: the quantizer cannot take the model, or the file holds other integers than
@@ -194,8 +188,10 @@ def derive(
     else:
         with post_training.quiet():
             io = rules.default == "int8"
-            manager = placement.manager(read, known.bits, known.activations, io=io)
-        ranges = _activation_ranges(read, known, observed or {})
+            manager = placement.manager(
+                read, known.bits, known.activations, unknown=known.unmapped, io=io
+            )
+        ranges = _activation_ranges(read, known)
         stored = {name: grid.stored for name, grid in known.grids.items()}
     for name, grid in known.grids.items():
         end = float(2 ** (stored[name] - 1) - 1)
@@ -209,14 +205,14 @@ def derive(
 
 
 def _activation_ranges(
-    read: flatbuffer.Flatbuffer, known: Trained, observed: Mapping[str, tuple[float, float]]
+    read: flatbuffer.Flatbuffer, known: Trained
 ) -> dict[str, dict[str, np.ndarray]]:
     """A range for every tensor: the quantizer wants one also where it uses another's."""
     found = {}
     for tensor in read.subgraphs[0].tensors:
         if tensor.constant or tensor.type != "FLOAT32":
             continue
-        low, high = known.ranges.get(tensor.name) or observed.get(tensor.name, (-1.0, 1.0))
+        low, high = known.ranges.get(tensor.name, (-1.0, 1.0))
         form = (1,) * len(tensor.shape)
         found[tensor.name] = {
             "min": np.full(form, low, np.float32),

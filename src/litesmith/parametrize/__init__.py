@@ -2,6 +2,7 @@
 
 from litesmith.parametrize.baking import bake
 from litesmith.parametrize.copying import copy_model
+from litesmith.parametrize.decomposing import is_norm, norm_factors
 from litesmith.parametrize.folding import factors, spread, unfold
 from litesmith.parametrize.internals import without_weights
 from litesmith.parametrize.kernels import Kernel, Layout, find_kernels
@@ -39,8 +40,10 @@ __all__ = [
     "find_scales",
     "holder_of",
     "inner_layers",
+    "is_norm",
     "is_parametrized",
     "mark_subclassed",
+    "norm_factors",
     "outermost_layers",
     "plain_weights",
     "record",

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from litesmith.parametrize import internals
+from litesmith.parametrize import decomposing, internals
 from litesmith.parametrize.sites import Place, is_value
 from litesmith.parametrize.walking import inner_layers, outermost_layers
 
@@ -75,6 +75,7 @@ def record(
                 outputs = original(self, *args, **kwargs)
             finally:
                 busy.discard(id(self))
+            _note_between(self, args, outputs, note)
             note(self, "out", outputs)
             return outputs
 
@@ -90,17 +91,34 @@ def record(
     return events
 
 
+def _note_between(layer: Any, args: Any, outputs: Any, note: Any) -> None:
+    """Note what lies between the steps of a layer, where it has some."""
+    if decomposing.is_norm(layer):
+        note(layer, "mid", outputs - decomposing.norm_factors(layer)[1])
+    elif decomposing.is_separable(layer) and type(layer).call in _SEPARABLE_CALLS:
+
+        def keep(value: Any) -> Any:
+            note(layer, "mid", value)
+            return value
+
+        decomposing.separable(layer, args[0], keep)
+
+
+_SEPARABLE_CALLS = (layers.SeparableConv1D.call, layers.SeparableConv2D.call)
+
+
 @contextlib.contextmanager
 def _heard(layer: Any, note: Any) -> Iterator[None]:
     """Within the body what a layer's activation function takes is noted."""
     function = vars(layer).get("activation")
-    plain = isinstance(layer, layers.Activation) or function is keras.activations.linear
-    if not callable(function) or plain:
+    if not callable(function) or function is keras.activations.linear:
         yield
         return
 
     def activation(value: Any, *args: Any, **kwargs: Any) -> Any:
         note(layer, "pre", value)
+        if decomposing.is_swish(function):
+            note(layer, "mid", keras.ops.sigmoid(value))
         return function(value, *args, **kwargs)
 
     internals.set_plainly(layer, "activation", activation)

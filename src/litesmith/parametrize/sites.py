@@ -16,10 +16,8 @@ from typing import Any
 
 import keras
 
-from litesmith.parametrize import internals
+from litesmith.parametrize import decomposing, internals
 from litesmith.parametrize.parametrization import Parametrization
-
-KINDS = ("in", "pre", "out")
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -29,7 +27,8 @@ class Place:
     Attributes:
         outer: number of the layer in `outermost_layers`.
         inner: number of the layer in the `inner_layers` of that one; 0 is itself.
-        kind: "in", "out", or "pre", which is what its activation function takes.
+        kind: "in", "out"; "pre", which is what its activation function takes; or "mid", which lies
+            between the steps of a layer (`decomposing`).
         index: which of its inputs or outputs, flat.
         call: number of the call in one pass through the model; a shared layer has several.
     """
@@ -147,6 +146,8 @@ class Taps:
 
     def give(self, layer: keras.layers.Layer, outputs: Any) -> Any:
         """The outputs of a layer's call."""
+        if decomposing.is_norm(layer) and (between := self._uses(layer, "mid")):
+            outputs = _mapped(outputs, between)
         uses = self._uses(layer, "out")
         return _mapped(outputs, uses) if uses else outputs
 
@@ -157,17 +158,32 @@ class Taps:
         try:
             for layer in self.layers.values():
                 if layer is not self.outer:
-                    undo.append(_replaced(layer, "call", self._call(layer)))
-                if (id(layer), "pre") in self.at:
+                    original = self.stepwise(layer) or layer.call
+                    undo.append(_replaced(layer, "call", self._call(layer, original)))
+                swish = decomposing.is_swish(getattr(layer, "activation", None))
+                if (id(layer), "pre") in self.at or (swish and (id(layer), "mid") in self.at):
                     undo.append(_replaced(layer, "activation", self._activation(layer)))
             yield
         finally:
             for back in reversed(undo):
                 back()
 
-    def _call(self, layer: Any) -> Callable[..., Any]:
-        original = layer.call
+    def stepwise(self, layer: Any) -> Callable[..., Any] | None:
+        """A layer's call with what lies between its steps tapped; None where nothing is."""
+        if not decomposing.is_separable(layer) or (id(layer), "mid") not in self.at:
+            return None
 
+        def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            return decomposing.separable(layer, inputs, lambda value: self._between(layer, value))
+
+        return call
+
+    def _between(self, layer: Any, value: Any) -> Any:
+        for use in self._uses(layer, "mid").get(0, ()):
+            value = use.apply(value)
+        return value
+
+    def _call(self, layer: Any, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             _count(layer)
             args, kwargs = self.take(layer, args, kwargs)
@@ -182,6 +198,8 @@ class Taps:
         def activation(value: Any, *args: Any, **kwargs: Any) -> Any:
             for use in self._uses(layer, "pre").get(0, ()):
                 value = use.apply(value)
+            if decomposing.is_swish(function) and (id(layer), "mid") in self.at:
+                return decomposing.swish(value, lambda each: self._between(layer, each))
             return function(value, *args, **kwargs)
 
         return activation

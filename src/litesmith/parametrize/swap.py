@@ -107,7 +107,11 @@ def _swapped_class(base: Any) -> type:
         taps = Taps(at, self, holder.trains)
         args, kwargs = taps.take(self, args, kwargs)
         with reading, taps.inside():
-            outputs = original(self, *args, **kwargs)
+            stepwise = taps.stepwise(self)
+            if stepwise is not None:
+                outputs = stepwise(*args, **kwargs)
+            else:
+                outputs = original(self, *args, **kwargs)
         outputs = taps.give(self, outputs)
         taps.finish()
         return outputs

@@ -133,7 +133,6 @@ def fidelity(
     artifact: Any = None,
     quantize: str | None = None,
     samples: int = 256,
-    calibration: Any = None,
 ) -> Fidelity:
     """Compare a model prepared with `Quantize` with the `.tflite` made of it.
 
@@ -143,7 +142,6 @@ def fidelity(
         artifact: the file; default: one is made and thrown away.
         quantize: the preset of that one; default the one the model was trained for.
         samples: how many to compare at most.
-        calibration: for ranges that were not trained, see `export`.
 
     Returns:
         Each tensor both have, the agreement of the outputs, and where they part.
@@ -176,7 +174,7 @@ def fidelity(
         )
     if artifact is None:
         preset = quantize or ("int16x8" if known.activations == 16 else "int8")
-        content, notes = quantized(source, preset, calibration=calibration)
+        content, notes = quantized(source, preset)
     else:
         content, notes = Path(artifact).read_bytes(), ()
     graph = flatbuffer.read(content).subgraphs[0]
@@ -184,7 +182,7 @@ def fidelity(
     wanted = {
         name: place
         for name, place in known.places.items()
-        if name in tensors and tensors[name].scale is not None
+        if name in tensors and tensors[name].scale is not None and place.kind != "mid"
     }
     if not wanted:
         raise EvaluationError(

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from litesmith.parametrize import Parametrization, Tap, Use, tell, told
+from litesmith.parametrize import Parametrization, Tap, Use, norm_factors, tell, told
 from litesmith.quantization import core
 
 # Every step at first, then every tenth: following closely costs more than it gives.
@@ -149,6 +149,8 @@ class Range(Tap):
         low, high: the range, where it is fixed.
         product: what the bias that has been added here is rounded to: `{"weight", "input"}`, the
             keys of the scales, and whether a BatchNorm makes the bias, `"norm"`.
+        norm: whether it is the product of a BatchNorm that is computed in two steps; then what
+            comes by is the sum, and factor and shift are integers, too.
         tells: a key under which the layer's bias is told to the BatchNorm that takes it over.
         freeze: training step from which on the range stays; None never.
         result: of an operator with a kernel: `{"weight", "twice"}`, the kernel's key and whether
@@ -163,6 +165,7 @@ class Range(Tap):
         "low",
         "high",
         "product",
+        "norm",
         "tells",
         "freeze",
         "result",
@@ -178,6 +181,7 @@ class Range(Tap):
         low: float | None = None,
         high: float | None = None,
         product: dict[str, Any] | None = None,
+        norm: bool = False,
         tells: str = "",
         freeze: int | None = None,
         result: dict[str, Any] | None = None,
@@ -188,7 +192,7 @@ class Range(Tap):
         self.bits, self.key, self.source, self.low, self.high = bits, key, source, low, high
         for name, value in {"product": product, "result": result}.items():
             object.__setattr__(self, name, value)  # past Keras's tracking of dicts
-        self.tells, self.freeze, self.momentum = tells, freeze, momentum
+        self.norm, self.tells, self.freeze, self.momentum = norm, tells, freeze, momentum
 
     @property
     def observes(self) -> bool:
@@ -243,7 +247,9 @@ class _RangeUse(Use):
         value = ops.cast(value, "float32")
         if tap.product and not self.training:
             value = self._with_bias_on_grid(value)
-        if tap.bits is not None:
+        if tap.norm:
+            value = self._norm_in_steps(value)
+        elif tap.bits is not None:
             value = self._rounded(value)
         return ops.cast(value, dtype)
 
@@ -256,6 +262,20 @@ class _RangeUse(Use):
         step = accumulator_step(self.bias, scale, bool(told(product["weight"] + ":folded")))
         tell(product["weight"] + ":step", step)
         return value + moved_bias(self.bias, step, told(product["weight"] + ":bias"))
+
+    def _norm_in_steps(self, value: Any) -> Any:
+        factor, shift = (ops.stop_gradient(each) for each in norm_factors(self.layer))
+        bits = self.tap.bits or 8
+
+        def constant(vector: Any) -> Any:
+            scale, zero = core.parameters(ops.min(vector), ops.max(vector), bits)
+            return core.fake_quantize(vector, scale, zero, bits)
+
+        product = value - shift
+        if self.training:
+            return self._rounded(product) + shift
+        ratio = constant(factor) / ops.where(factor == 0, ops.ones_like(factor), factor)
+        return self._rounded(product * ratio) + constant(shift)
 
     def _rounded(self, value: Any) -> Any:
         tap = self.tap
@@ -350,24 +370,12 @@ def accumulator_scale(product: dict[str, Any]) -> Any:
 def bias_of(layer: Any, product: dict[str, Any] | None) -> dict[str, Any]:
     """What makes a layer's bias: `{"factor", "shift"}` of a BatchNorm, `{"bias"}`, or nothing."""
     if product is not None and product["norm"]:
-        return norm_factors(layer)
+        factor, shift = norm_factors(layer)
+        return {"factor": factor, "shift": shift}
+    if product is not None and product.get("bare"):
+        return {}
     bias = getattr(layer, "bias", None)
     return {} if bias is None else {"bias": ops.cast(ops.copy(bias), "float32")}
-
-
-def norm_factors(layer: Any) -> dict[str, Any]:
-    """A BatchNorm in inference as x · factor + shift."""
-
-    def read(variable: Any) -> Any:
-        return ops.cast(ops.copy(variable), "float32")
-
-    factor = ops.rsqrt(read(layer.moving_variance) + layer.epsilon)
-    if layer.scale:
-        factor = factor * read(layer.gamma)
-    shift = -read(layer.moving_mean) * factor
-    if layer.center:
-        shift = shift + read(layer.beta)
-    return {"factor": factor, "shift": shift}
 
 
 def accumulator_step(made: dict[str, Any], scale: Any, folded: bool) -> Any:

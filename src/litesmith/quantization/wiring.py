@@ -9,18 +9,28 @@ not there, so nothing is found for it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from litesmith.errors import ChildError, ExportError, RecipeError
-from litesmith.parametrize import Event, Kernel, Place, find_kernels, outermost_layers, record
+from litesmith.parametrize import (
+    Event,
+    Kernel,
+    Place,
+    find_kernels,
+    is_norm,
+    norm_factors,
+    outermost_layers,
+    record,
+)
 from litesmith.parametrize import inner_layers as layers_inside
 from litesmith.quantization.parametrization import Range
 from litesmith.technique import Plan, Technique, Wiring
@@ -38,13 +48,14 @@ class Map:
     Attributes:
         placement: what the quantizer would do (`export.placement.Placement`).
         places: by tensor, the places where it comes by: one, or all layers that take it.
-        unmapped: tensors with a range of their own that were not found.
+        unmapped: tensors with a range of their own that were not found: they stay float, and so
+            does what computes with them.
         order: of all places of the model, when something first comes by.
     """
 
     placement: Any
     places: Mapping[str, tuple[Place, ...]]
-    unmapped: tuple[str, ...]
+    unmapped: frozenset[str]
     order: Mapping[Place, int]
 
 
@@ -53,6 +64,7 @@ def map_tensors(
     float_model: Any,
     bits: Mapping[str, int | None],
     activations: int,
+    ranged: Container[str] | None = None,
 ) -> Map:
     """Find the tensors that would be quantized in the Keras model.
 
@@ -61,6 +73,7 @@ def map_tensors(
         float_model: its conversion (`export.FloatModel`).
         bits: by weight tensor, as the file stores them; None leaves the operator in float.
         activations: 8 or 16.
+        ranged: places that have ranges (`str(Place)`), where that has been decided.
 
     Raises:
         ExportError: the quantizer cannot take the model.
@@ -71,16 +84,29 @@ def map_tensors(
     arrays = _inputs(float_model)
     events = record(model, structured(model, arrays))
     values = _values(float_model, list(asked.activations), arrays)
-    places = _match(asked, values, events)
-    missing = tuple(
-        name
-        for name, each in asked.activations.items()
-        if each.source == name and name not in places
-    )
+    missing: frozenset[str] = frozenset()
+    # First as when the model was prepared, then what has no range for another reason.
+    for known in (None, ranged):
+        while True:
+            places = _match(asked, values, events)
+            lost = frozenset(
+                name
+                for name, each in asked.activations.items()
+                if each.source == name and not _has_range(places.get(name, ()), known)
+            )
+            if lost <= missing:
+                break
+            # What stays float may leave others float: ask again.
+            missing |= lost
+            asked = placement.place(float_model.content, bits, activations, missing)
     order: dict[Place, int] = {}
     for number, event in enumerate(events):
         order.setdefault(event.place, number)
     return Map(asked, places, missing, order)
+
+
+def _has_range(places: tuple[Place, ...], ranged: Container[str] | None) -> bool:
+    return any(ranged is None or str(place) in ranged for place in places)
 
 
 def _inputs(float_model: Any) -> list[np.ndarray]:
@@ -198,11 +224,39 @@ def wire(model: keras.Model, taken: Sequence[tuple[Technique, Mapping[int, Plan]
     from litesmith.export import convert
 
     try:
-        float_model = convert(model)
-        return _Wirer(model, float_model, taken, plans, activations).wiring()
+        with _distinct_values(model):
+            float_model = convert(model)
+            return _Wirer(model, float_model, taken, plans, activations).wiring()
     except ExportError as error:
         note = f"quantize: activations stay float, LiteRT cannot take the model: {error}"
         return Wiring(plans, notes=(note,), incomplete=True)
+
+
+@contextlib.contextmanager
+def _distinct_values(model: keras.Model) -> Iterator[None]:
+    """Within the body vectors of equal values (zeros, ones) have others.
+
+    What an untrained BatchNorm gives is what it takes, and a bias of zeros is not in the file.
+    """
+    random = np.random.default_rng(5)
+    before = []
+    for weight in model.weights:
+        value = to_numpy(weight.value)
+        if value.ndim and value.dtype.kind == "f" and value.size and np.ptp(value) == 0:
+            before.append((weight, value.copy()))
+            moved = value + random.uniform(0.05, 0.3, value.shape) * (1.0 + np.abs(value))
+            weight.assign(moved.astype(value.dtype))
+    try:
+        yield
+    finally:
+        for weight, value in before:
+            weight.assign(value)
+
+
+def _is_first_step(kernel: Kernel) -> bool:
+    """Whether it is the depthwise kernel of a separable convolution, which has no bias."""
+    owner = kernel.owners[-1][1]
+    return kernel.variable.name == "depthwise_kernel" and hasattr(owner, "pointwise_kernel")
 
 
 class _Wirer:
@@ -221,9 +275,11 @@ class _Wirer:
         self.place_of = {(k.path, k.variable.path): n for n, k in enumerate(self.kernels)}
         self.prefix, self.names = uuid.uuid4().hex[:8], dict[str, str]()
         self.numbers: dict[int, tuple[int, int]] = {}
+        self.layers: dict[tuple[int, int], keras.layers.Layer] = {}
         for outer_number, (path, outer) in enumerate(outermost_layers(model)):
             for inner_number, (_, inner) in enumerate(layers_inside(outer, path)):
                 self.numbers.setdefault(id(inner), (outer_number, inner_number))
+                self.layers[outer_number, inner_number] = inner
         self.taps: dict[Place, dict[str, Any]] = defaultdict(dict)
         self.notes: list[str] = []
 
@@ -235,6 +291,7 @@ class _Wirer:
             for place in self.map.places.get(name, ()):
                 self._round(place, name, each)
         for kernel in self.float_model.kernels:
+            self._fold(kernel)
             if kernel.tensor in asked.products:
                 self._product(kernel, asked.products[kernel.tensor])
         taps: dict[int, list[tuple[dict[str, Any], Any]]] = defaultdict(list)
@@ -247,11 +304,10 @@ class _Wirer:
                 **settings,
             )
             taps[place.outer].append((place.site, tap))
-        own = [n for n, each in asked.activations.items() if each.source == n]
         if self.map.unmapped:
             self.notes.append(
-                f"quantize: {len(self.map.unmapped)} of {len(own)} quantized tensors are inside "
-                f"layers and not simulated, such as {self.map.unmapped[0]!r}"
+                f"quantize: {len(self.map.unmapped)} tensors stay float, because they are inside "
+                f"layers, where ranges cannot follow them, such as {min(self.map.unmapped)!r}"
             )
         return Wiring(self.plans, dict(taps), tuple(self.notes), bool(self.map.unmapped))
 
@@ -277,6 +333,8 @@ class _Wirer:
         from litesmith.export.placement import KEEPS_VALUES
 
         settings = self.taps[place]
+        if place.kind == "mid" and is_norm(self.layers[place.outer, place.inner]):
+            settings.update(norm=True)
         if each.source is None:
             settings.update(bits=each.bits, low=each.low, high=each.high, key=self._key(name))
         elif each.source == name:
@@ -297,6 +355,15 @@ class _Wirer:
             if "key" in self.taps.get(place, {}):
                 return self.taps[place]["key"]
         return self._key(tensor)
+
+    def _fold(self, kernel: Any) -> None:
+        """Work on a kernel as it is, where the BatchNorm before it is not folded in after all."""
+        _, number = self._decided(kernel.layer, kernel.variable)
+        place = self.place_of.get((kernel.layer, kernel.variable), -1)
+        if number >= 0 and not kernel.folded and self.plans[number][place].settings["folded"]:
+            plan = self.plans[number][place]
+            settings = {**plan.settings, "folded": False}
+            self.plans[number][place] = dataclasses.replace(plan, settings=settings)
 
     def _product(self, kernel: Any, products: Sequence[Any]) -> None:
         technique, number = self._decided(kernel.layer, kernel.variable)
@@ -322,7 +389,8 @@ class _Wirer:
                 note = f"quantize: the bias behind {kernel.variable!r} is not simulated"
                 self.notes += [] if note in self.notes else [note]
                 continue
-            self.taps[point]["product"] = {"weight": key, "input": given, "norm": norm is not None}
+            about: dict[str, Any] = {"weight": key, "input": given, "norm": norm is not None}
+            self.taps[point]["product"] = about | ({"bare": True} if point.kind == "mid" else {})
             owner = live.owners[-1][1]
             if norm is not None and getattr(owner, "bias", None) is not None:
                 output = Place(*self.numbers[id(owner)], "out", 0, call)
@@ -357,6 +425,8 @@ class _Wirer:
         layer: Any = kernel.owners[-1][1] if norm is None else norm
         if id(layer) not in self.numbers:
             return None
+        if _is_first_step(kernel):
+            return Place(*self.numbers[id(layer)], "mid", 0, call)
         activation = getattr(layer, "activation", None)
         linear = norm is not None or activation in (None, keras.activations.linear)
         return Place(*self.numbers[id(layer)], "out" if linear else "pre", 0, call)
@@ -364,16 +434,13 @@ class _Wirer:
     def _verified(self, kernel: Kernel, norm: Any, product: Any) -> bool:
         """Whether the file's bias is what the layers make of theirs."""
         from litesmith.export import flatbuffer
-        from litesmith.quantization.parametrization import bias_of
 
         owner: Any = kernel.owners[-1][1]
-        own = getattr(owner, "bias", None)
+        own = None if _is_first_step(kernel) else getattr(owner, "bias", None)
         bias = np.zeros(()) if own is None else to_numpy(own).astype(np.float64)
         if norm is not None:
-            made = {
-                k: to_numpy(v).astype(np.float64) for k, v in bias_of(norm, {"norm": 1}).items()
-            }
-            bias = made["shift"] + bias.ravel() * made["factor"]
+            factor, shift = (to_numpy(each).astype(np.float64) for each in norm_factors(norm))
+            bias = shift + bias.ravel() * factor
         graph = flatbuffer.read(self.float_model.content).subgraphs[0]
         stored = next((t.data for t in graph.tensors if product.bias and t.name == product.bias), 0)
         stored = np.ravel(np.asarray(0.0 if stored is None else stored, np.float64))

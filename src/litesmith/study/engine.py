@@ -293,8 +293,7 @@ class _Engine:
         if trained.float_model is None:
             with _timed(seconds, "convert"):
                 trained.float_model = convert(trained.model)
-        known = trained.float_model.trained
-        if known is not None and not known.unmapped:
+        if trained.float_model.trained is not None:
             return  # ranges were trained
         if job.variant.quantize in CALIBRATED and trained.calibration is None:
             samples = self.study.data.calibration_samples
