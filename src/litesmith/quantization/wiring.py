@@ -163,6 +163,9 @@ def _match(
         if asked.activations[name].operator == "INPUT" or not given:
             taken = tuple(dict.fromkeys(event.place for event in close))
             taken = tuple(place for place in taken if place.kind == "in")
+            # What a layer takes is rounded for the layers inside it, too.
+            whole = {place.outer for place in taken if place.inner == 0}
+            taken = tuple(p for p in taken if p.inner == 0 or p.outer not in whole)
             if taken:
                 found[name] = taken
             continue
