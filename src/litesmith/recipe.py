@@ -26,6 +26,7 @@ from litesmith.parametrize import (
     mark_subclassed,
     outermost_layers,
 )
+from litesmith.quantization.calibrating import calibrate
 from litesmith.quantization.carrying import carry
 from litesmith.report import Report
 from litesmith.technique import Plan, Technique, check_technique_value
@@ -288,6 +289,7 @@ def prepare(
     *,
     strict: bool = False,
     steps: int | None = None,
+    calibration: Any = None,
 ) -> keras.Model:
     """A copy of a model whose weights pass through the recipe's techniques while it trains.
 
@@ -300,6 +302,8 @@ def prepare(
         recipe: a recipe, a technique, or several.
         strict: make what a technique cannot take an error instead of a line in the report.
         steps: training steps to come, if known; a schedule that ends later is noted.
+        calibration: some inputs, for the ranges that `Quantize` starts from; without, the first
+            batches of training give them.
 
     Returns:
         The prepared model.
@@ -325,6 +329,8 @@ def prepare(
     known = Origin(recipe, report) if earlier is None else _joined(earlier, recipe, report)
     copy.report = known.report
     _remember(copy, known)
+    if calibration is not None:
+        calibrate(copy, calibration)
     return copy
 
 

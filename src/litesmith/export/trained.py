@@ -56,6 +56,7 @@ class Trained:
         places: by activation tensor, where it comes by in the Keras model.
         unmapped: activation tensors whose range nobody trained: they stay float.
         loose: weight tensors whose grid could not be told.
+        calibrated: whether there are ranges at all.
     """
 
     activations: int | None
@@ -65,14 +66,22 @@ class Trained:
     places: Mapping[str, Any]
     unmapped: frozenset[str]
     loose: tuple[str, ...]
+    calibrated: bool = True
 
     def check(self, rules: Rules) -> None:
         """Refuse what contradicts the training.
 
         Raises:
-            PresetError: another preset than was trained for.
+            PresetError: another preset than was trained for, or no ranges yet.
         """
         check_fits(self.activations, rules)
+        if not self.calibrated and rules.needs_calibration:
+            raise PresetError(
+                f"quantize={rules.default!r}",
+                expected="a model that was trained, or calibrated, after it was prepared",
+                received="one that has seen no data yet, so that its ranges are unknown",
+                fix="call fit first, or prepare(…, calibration=some inputs)",
+            )
 
 
 def check_fits(activations: int | None, rules: Rules) -> None:
@@ -154,7 +163,9 @@ def trained(model: Any, float_model: Any, grids: Any) -> Trained:
         form[axis] = -1
         whole = np.round(data / scales.reshape(form))
         laid[kernel.tensor] = Grid(had[0], stored, scales, whole.astype(np.int8), axis)
-    return Trained(grids.activations, bits, ranges, laid, places, unmapped, tuple(loose))
+    return Trained(
+        grids.activations, bits, ranges, laid, places, unmapped, tuple(loose), grids.calibrated
+    )
 
 
 def derive(

@@ -135,8 +135,9 @@ def round_half_away(value: Any) -> Any:
 def round_twice(value: Any, multiplier: Any) -> Any:
     """A product of an accumulator and a multiplier below 1 as LiteRT's own kernels round it.
 
-    They keep 31 bits of the multiplier's fraction, round, shift right by its exponent, and round
-    again (gemmlowp's fixed-point multiplication). int4 convolutions are computed by them.
+    They keep 31 bits of the multiplier's fraction, round (halves up), shift right by its exponent,
+    and round again (halves away from zero): gemmlowp's fixed-point multiplication. int4
+    convolutions are computed by them.
 
     Args:
         value: accumulator × multiplier, exact as far as float32 goes.
@@ -144,4 +145,4 @@ def round_twice(value: Any, multiplier: Any) -> Any:
     """
     shift = ops.maximum(-ops.floor(ops.log2(multiplier)) - 1.0, 0.0)
     power = ops.round(ops.power(2.0, shift))
-    return round_half_away(round_half_away(value * power) / power)
+    return round_half_away(ops.floor(value * power + 0.5) / power)

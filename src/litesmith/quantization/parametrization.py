@@ -10,6 +10,7 @@ from keras import ops
 
 from litesmith.parametrize import Parametrization, Tap, Use, norm_factors, tell, told
 from litesmith.quantization import core
+from litesmith.quantization.calibrating import watch, watching
 
 # Every step at first, then every tenth: following closely costs more than it gives.
 FIRST_STEPS, PERIOD = 10, 10
@@ -244,6 +245,10 @@ class _RangeUse(Use):
     def apply(self, value: Any) -> Any:
         """Bias on its grid, then rounding."""
         tap, dtype = self.tap, value.dtype
+        if watching():
+            # The range of a BatchNorm in two steps is that of its product.
+            watch(tap, value - norm_factors(self.layer)[1] if tap.norm else value)
+            return value
         value = ops.cast(value, "float32")
         if tap.product and not self.training:
             value = self._with_bias_on_grid(value)
