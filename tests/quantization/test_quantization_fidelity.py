@@ -1,4 +1,4 @@
-"""The `.tflite` does what training simulated; each defect of the stock tool, the right way round."""
+"""The `.tflite` does what training simulated: each defect of the stock tool, mended."""
 
 import keras
 import numpy as np

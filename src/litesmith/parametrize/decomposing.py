@@ -1,6 +1,6 @@
 """Layers that LiteRT computes in several steps, so that a tensor lies between ("mid").
 
-- A BatchNorm that nothing takes in is a product and a sum.
+- A BatchNorm that nothing takes in is a product and a sum, and so is a Rescaling.
 - swish is x · sigmoid(x), also as a layer's activation function.
 - A separable convolution is a depthwise one and a 1×1.
 """
@@ -21,7 +21,10 @@ _SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
 
 
 def norm_factors(layer: Any) -> tuple[Any, Any]:
-    """A BatchNorm in inference as x · factor + shift: both, float32 [channels]."""
+    """A BatchNorm in inference, or a Rescaling, as x · factor + shift: both, float32."""
+    if isinstance(layer, layers.Rescaling):
+        pair = (layer.scale, layer.offset)
+        return tuple(ops.convert_to_tensor(each, "float32") for each in pair)
 
     def read(variable: Any) -> Any:
         return ops.cast(ops.copy(variable), "float32")
@@ -38,6 +41,8 @@ def norm_factors(layer: Any) -> tuple[Any, Any]:
 
 def is_norm(layer: Any) -> bool:
     """Whether a layer's output is a product and a sum, channel by channel, along the last axis."""
+    if isinstance(layer, layers.Rescaling):
+        return True
     if not isinstance(layer, layers.BatchNormalization) or layer.input_spec is None:
         return False
     return layer.axis in (-1, layer.input_spec.ndim - 1)
