@@ -94,7 +94,8 @@ def record(
 def _note_between(layer: Any, args: Any, outputs: Any, note: Any) -> None:
     """Note what lies between the steps of a layer, where it has some."""
     if decomposing.is_norm(layer):
-        note(layer, "mid", outputs - decomposing.norm_factors(layer)[1])
+        whole = keras.ops.cast(outputs, "float32")
+        note(layer, "mid", whole - decomposing.norm_factors(layer)[1])
     elif decomposing.is_separable(layer) and type(layer).call in _SEPARABLE_CALLS:
 
         def keep(value: Any) -> Any:

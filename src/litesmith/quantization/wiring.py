@@ -79,10 +79,12 @@ def map_tensors(
         ExportError: the quantizer cannot take the model.
     """
     from litesmith.export import placement
+    from litesmith.export.layers import as_float32
 
     asked = placement.place(float_model.content, bits, activations)
     arrays = _inputs(float_model)
-    events = record(model, structured(model, arrays))
+    with as_float32(model):
+        events = record(model, structured(model, arrays))
     values = _values(float_model, list(asked.activations), arrays)
     missing: frozenset[str] = frozenset()
     # First as when the model was prepared, then what has no range for another reason.

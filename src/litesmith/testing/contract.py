@@ -39,9 +39,8 @@ from litesmith.testing import promises
 from litesmith.testing.kinds import KINDS, Kind
 
 BATCH, EPOCHS = 8, 2
-# Probabilities after eight bits in each layer of a small model; and, in decibels, how far the
-# integer file may be from the model that simulates it.
-_ROUNDING, _LEAST_RATIO = 0.5, 30.0
+# In decibels, how far the integer file may be from the model that simulates it.
+_LEAST_RATIO = 30.0
 _to_numpy = keras.ops.convert_to_numpy
 
 
@@ -196,7 +195,7 @@ def _check_strip(case: _Case) -> None:
     found = stripped.predict(x, verbose=0)
     worst = float(np.abs(expected - found).max())
     # A model that simulates its file rounds what the stripped one does not.
-    most = _ROUNDING if _simulates(case.recipe) else 1e-6
+    most = promises.ROUNDING if _simulates(case.recipe) else 1e-6
     case.expect(worst <= most, f"strip changes predictions by {worst:.2g}")
     again = case.prepared.predict(x, verbose=0)
     case.expect(np.array_equal(expected, again), "strip changed the prepared model")
