@@ -9,7 +9,8 @@ is there already is not run again (unless `--again`). The table then shows
 - `promise`: whether the technique's promise holds for every kernel, counted in the float `.tflite`;
   zeros promised and found, where it promises zeros;
 - `float`: relative error of the float logits, ‖a − b‖ / ‖a‖, against the stripped Keras model;
-- `int8`: signal to noise of the int8 logits in dB, and, in parentheses, of what differs between
+- `int8`: signal to noise of the int8 logits (against the prepared model's, where that simulates
+  the file) in dB, and, in parentheses, of what differs between
   images (logits less their mean over images; random weights differ little);
 - seconds, and the peak memory of the process and its children (`process_memory.py`).
 """
@@ -121,8 +122,8 @@ def work(name: str, technique: str, folder: Path) -> dict[str, Any]:
     lap("convert")
     as_float = ls.export(converted, folder / f"{name}.tflite")
     lap("float32")
-    trained_for_integers = any("quantize" in step["technique"] for step in TECHNIQUES[technique])
-    calibration = None if trained_for_integers else preprocess(images(CALIBRATION, 3)[0])
+    simulates = any(each.simulates for each in recipe)
+    calibration = None if simulates else preprocess(images(CALIBRATION, 3)[0])
     as_int8 = ls.export(
         converted, folder / f"{name}-int8.tflite", quantize="int8", calibration=calibration
     )
@@ -130,6 +131,8 @@ def work(name: str, technique: str, folder: Path) -> dict[str, Any]:
 
     x = preprocess(images(COMPARED, 4)[0])
     expected = small.predict(x, batch_size=BATCH, verbose=0)
+    # A model trained with the rounding of its file is what the integer file is compared with.
+    simulated = prepared.predict(x, batch_size=BATCH, verbose=0) if simulates else expected
     result: dict[str, Any] = {
         "parameters": model.count_params(),
         "done": len(prepared.report.done),
@@ -142,8 +145,9 @@ def work(name: str, technique: str, folder: Path) -> dict[str, Any]:
     for form, artifact in (("float32", as_float), ("int8", as_int8)):
         stored = promises.kernels_in_file(converted, artifact.path.read_bytes())
         taken = {(entry.layer, entry.variable) for entry in prepared.report.done}
+        reference = simulated if form == "int8" else expected
         result[form] = {
-            **logit_errors(expected, predict(artifact, x)[0]),
+            **logit_errors(reference, predict(artifact, x)[0]),
             "zeros": sum(int((v == 0).sum()) for path, v in stored.items() if path in taken),
             "file": artifact.path.stat().st_size,
             "zip": artifact.manifest.size.zip,

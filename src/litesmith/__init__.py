@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Unstructured,
     )
     from litesmith.pruning import Prune
+    from litesmith.quantization import Fidelity, Quantize, fidelity
     from litesmith.recipe import Recipe, origin, prepare, strip
     from litesmith.report import Report
     from litesmith.schedules import Constant, CosineDecay, PolynomialDecay
@@ -79,6 +80,7 @@ _HOMES = {
     ),
     "clustering": ("Cluster",),
     "pruning": ("Prune",),
+    "quantization": ("Fidelity", "Quantize", "fidelity"),
     "recipe": ("Recipe", "origin", "prepare", "strip"),
     "report": ("Report",),
     "schedules": ("Constant", "CosineDecay", "PolynomialDecay"),
@@ -101,6 +103,7 @@ __all__ = [
     "Evaluation",
     "EvaluationError",
     "ExportError",
+    "Fidelity",
     "InputError",
     "LitesmithError",
     "LitesmithWarning",
@@ -114,6 +117,7 @@ __all__ = [
     "PolynomialDecay",
     "PresetError",
     "Prune",
+    "Quantize",
     "Recipe",
     "RecipeError",
     "Report",
@@ -128,6 +132,7 @@ __all__ = [
     "convert",
     "evaluate",
     "export",
+    "fidelity",
     "origin",
     "prepare",
     "strip",

@@ -16,9 +16,11 @@ from typing import Any
 # registered when every room is imported.
 SAVED = {
     "Codebook": "litesmith.clustering.parametrization",
+    "Grid": "litesmith.quantization.parametrization",
     "Holder": "litesmith.parametrize.parametrization",
     "Mask": "litesmith.pruning.parametrization",
     "Parametrized": "litesmith.parametrize.swap",
+    "Range": "litesmith.quantization.parametrization",
 }
 
 

@@ -17,6 +17,7 @@ from litesmith.parametrize import (
     find_scales,
     holder_of,
     is_parametrized,
+    outermost_layers,
     spread,
 )
 from litesmith.technique import Plan, Technique
@@ -39,7 +40,20 @@ def earlier_chains(model: keras.Model) -> dict[int, list[Any]]:
     return chains
 
 
-def attach_chains(model: keras.Model, chains: dict[int, list[Step]]) -> None:
+def earlier_taps(model: keras.Model) -> dict[int, list[tuple[dict[str, Any], Any]]]:
+    """The taps of a prepared model, each with its site, by the number of the outermost layer."""
+    return {
+        number: holder_of(layer).taps()
+        for number, (_, layer) in enumerate(outermost_layers(model))
+        if is_parametrized(layer) and holder_of(layer).has_taps
+    }
+
+
+def attach_chains(
+    model: keras.Model,
+    chains: dict[int, list[Step]],
+    taps: dict[int, list[tuple[dict[str, Any], Any]]] | None = None,
+) -> None:
     """Parametrize kernels of a model in place, and start what is new from the weights.
 
     Args:
@@ -47,6 +61,8 @@ def attach_chains(model: keras.Model, chains: dict[int, list[Step]]) -> None:
         chains: for each kernel, by its place in `find_kernels(model)`, what its weight passes
             through: parametrizations taken over from an earlier preparation, or a technique and
             its plan.
+        taps: for each outermost layer, by its number, the sites and taps; those of an earlier
+            preparation are made anew.
     """
     by_layer: dict[int, list[tuple[Kernel, list[Parametrization]]]] = {}
     starting = []
@@ -69,11 +85,18 @@ def attach_chains(model: keras.Model, chains: dict[int, list[Step]]) -> None:
     every = [pair for found in by_layer.values() for pair in found]
     folded = [kernel for kernel, links in every if any(link.folded for link in links)]
     scales = find_scales(model, folded) if folded else {}
-    for found in by_layer.values():
-        attach(
-            found[0][0].layer,
-            [(k.index, k.suffix, links, scales.get(id(k.variable))) for k, links in found],
-        )
+    for number, (_, layer) in enumerate(outermost_layers(model)):
+        found = by_layer.get(id(layer), [])
+        sites = [
+            (site, _recreated(tap) if tap.built else tap)
+            for site, tap in (taps or {}).get(number, [])
+        ]
+        if found or sites:
+            attach(
+                layer,
+                [(k.index, k.suffix, links, scales.get(id(k.variable))) for k, links in found],
+                sites,
+            )
     for kernel, links in every:
         weight = kernel.variable.value
         scale = scales.get(id(kernel.variable))
@@ -85,7 +108,7 @@ def attach_chains(model: keras.Model, chains: dict[int, list[Step]]) -> None:
                 link.follow(links[:number])
                 link.start(keras.ops.convert_to_numpy(weight))
             weight = link.transform(keras.ops.copy(weight), training=False)
-    if by_layer:
+    if by_layer or taps:
         count_calls(model)
 
 

@@ -47,13 +47,17 @@ def plan(
     if any(technique.asks_scales for technique in techniques):
         scales = find_scales(model, kernels)
         kernels = [dataclasses.replace(k, scale=scales.get(id(k.variable))) for k in kernels]
-    all_plans, entries, notes = [], [], []
+    all_plans: list[dict[int, Plan]] = []
+    entries, notes = [], []
     for position, technique in enumerate(techniques):
         selection.check_matches(technique.where, model)
         places = [place for place, kernel in enumerate(kernels) if technique.selects(kernel)]
         plans = technique.plan([kernels[place] for place in places])
+        if technique.exclusive:
+            plans = _not_taken(technique, places, plans, techniques[:position], all_plans)
         by_place = dict(zip(places, plans, strict=True))
         refused = [_entry(technique, position, plan) for plan in plans if plan.reason]
+        refused = [entry for entry in refused if "earlier rule" not in entry.reason]
         refused += _without_kernels(technique, position, model, kernels)
         if strict and refused:
             raise RecipeError(
@@ -75,6 +79,26 @@ def plan(
             warnings.warn(notes[-1], LitesmithWarning, stacklevel=3)
         notes += technique.notes(steps)
     return all_plans, Report(tuple(entries), tuple(notes))
+
+
+def _not_taken(
+    technique: Technique,
+    places: Sequence[int],
+    plans: Sequence[Plan],
+    earlier: Sequence[Technique],
+    taken: Sequence[dict[int, Plan]],
+) -> list[Plan]:
+    """The plans, but for kernels that an earlier technique of the same class has."""
+    gone = {
+        place
+        for each, had in zip(earlier, taken, strict=True)
+        if type(each) is type(technique)
+        for place in had
+    }
+    return [
+        Plan(plan.kernel, reason="an earlier rule of the recipe has it") if place in gone else plan
+        for place, plan in zip(places, plans, strict=True)
+    ]
 
 
 _KINDS = {

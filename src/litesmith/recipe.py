@@ -15,7 +15,7 @@ from typing import Any
 import keras
 
 from litesmith import files, planning
-from litesmith.chaining import attach_chains, earlier_chains
+from litesmith.chaining import attach_chains, earlier_chains, earlier_taps
 from litesmith.errors import LitesmithWarning, ModelError, RecipeError, did_you_mean
 from litesmith.parametrize import (
     bake,
@@ -26,8 +26,10 @@ from litesmith.parametrize import (
     mark_subclassed,
     outermost_layers,
 )
+from litesmith.quantization.calibrating import calibrate
+from litesmith.quantization.carrying import carry
 from litesmith.report import Report
-from litesmith.technique import Technique, check_technique_value
+from litesmith.technique import Plan, Technique, check_technique_value
 
 VERSION = 1
 
@@ -229,10 +231,13 @@ class Origin:
         recipe: the recipe it was prepared with; None where it was loaded from a file and has a
             predicate in it, which no file can hold.
         report: what was done.
+        grids: of a stripped model, what `export` needs of a training that quantized
+            (`quantization.carrying.Grids`); None otherwise.
     """
 
     recipe: Recipe | None
     report: Report
+    grids: Any = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -284,6 +289,7 @@ def prepare(
     *,
     strict: bool = False,
     steps: int | None = None,
+    calibration: Any = None,
 ) -> keras.Model:
     """A copy of a model whose weights pass through the recipe's techniques while it trains.
 
@@ -296,6 +302,8 @@ def prepare(
         recipe: a recipe, a technique, or several.
         strict: make what a technique cannot take an error instead of a line in the report.
         steps: training steps to come, if known; a schedule that ends later is noted.
+        calibration: some inputs, for the ranges that `Quantize` starts from; without, the first
+            batches of training give them.
 
     Returns:
         The prepared model.
@@ -308,16 +316,47 @@ def prepare(
     plans, report = planning.plan(model, recipe, strict=strict, steps=steps)
     copy = copy_model(model)
     earlier = origin(model)
-    chains = earlier_chains(model)
+    chains, taps = earlier_chains(model), earlier_taps(model)
+    plans, wired, notes = _wired(copy, recipe, plans, strict=strict)
+    report = dataclasses.replace(report, notes=report.notes + notes)
+    for number, sites in wired.items():
+        taps.setdefault(number, []).extend(sites)
     for technique, technique_plans in zip(recipe, plans, strict=True):
         for place, plan in technique_plans.items():
             chains.setdefault(place, []).append((technique, plan))
-    attach_chains(copy, chains)
+    attach_chains(copy, chains, taps)
     mark_subclassed(copy)
     known = Origin(recipe, report) if earlier is None else _joined(earlier, recipe, report)
     copy.report = known.report
     _remember(copy, known)
+    if calibration is not None:
+        calibrate(copy, calibration)
     return copy
+
+
+def _wired(
+    model: keras.Model, recipe: Recipe, plans: list[dict[int, Plan]], *, strict: bool
+) -> tuple[list[dict[int, Plan]], dict[int, list[Any]], tuple[str, ...]]:
+    """The plans again, the taps by the number of the outermost layer, and notes."""
+    plans = list(plans)
+    taps: dict[int, list[Any]] = {}
+    notes: tuple[str, ...] = ()
+    for kind in dict.fromkeys(type(technique) for technique in recipe):
+        numbers = [n for n, technique in enumerate(recipe) if type(technique) is kind]
+        wiring = kind.wire(model, [(recipe.techniques[n], plans[n]) for n in numbers])
+        if strict and wiring.incomplete:
+            raise RecipeError(
+                kind.name,
+                expected="a model it can follow throughout, with strict=True",
+                received=wiring.notes[0],
+                fix="leave that part out by `where`, or leave strict out",
+            )
+        for number, each in zip(numbers, wiring.plans, strict=True):
+            plans[number] = each
+        for outer, sites in wiring.taps.items():
+            taps.setdefault(outer, []).extend(sites)
+        notes += wiring.notes
+    return plans, taps, notes
 
 
 def _joined(earlier: Origin, recipe: Recipe, report: Report) -> Origin:
@@ -373,7 +412,8 @@ def strip(model: keras.Model) -> keras.Model:
     if unfinished:
         more = f" (and {len(unfinished) - 1} more)" if len(unfinished) > 1 else ""
         warnings.warn(unfinished[0] + more, LitesmithWarning, stacklevel=2)
+    grids = carry(model, copy, twins)
     known = origin(model)
     if known is not None:
-        _origins[copy] = known
+        _origins[copy] = dataclasses.replace(known, grids=grids)
     return copy

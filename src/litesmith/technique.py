@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+import keras
 import numpy as np
 
 from litesmith import selection
@@ -20,7 +21,7 @@ from litesmith.options import Option
 from litesmith.parametrize import Kernel, Parametrization
 
 # Rooms whose techniques a recipe's file may name without anyone having imported them.
-ROOMS = ("litesmith.clustering", "litesmith.pruning")
+ROOMS = ("litesmith.clustering", "litesmith.pruning", "litesmith.quantization")
 
 BY_DEFAULT = frozenset({"conv", "dense", "recurrent"})
 WHEN_ASKED = frozenset({"depthwise", "embedding", "other"})
@@ -43,6 +44,24 @@ class Plan:
     detail: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True)
+class Wiring:
+    """What a technique does to what layers take and give.
+
+    Attributes:
+        plans: its plans again, with what their parametrizations need to know of it.
+        taps: by the number of the outermost layer, each site (`parametrize.Place.site`) and the
+            tap (`parametrize.Tap`) to put there.
+        notes: for the report.
+        incomplete: whether something is left out; an error with `strict`.
+    """
+
+    plans: list[dict[int, Plan]]
+    taps: dict[int, list[tuple[dict[str, Any], Any]]] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    incomplete: bool = False
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Technique(Option):
     """Base of the techniques.
@@ -58,6 +77,8 @@ class Technique(Option):
     key: ClassVar[str] = "technique"
     # Whether its plans want to know what scales a kernel's outputs (`Kernel.scale`).
     asks_scales: ClassVar[bool] = False
+    # Whether the first of its kind in a recipe that takes a kernel has it for itself.
+    exclusive: ClassVar[bool] = False
 
     where: Any = None
 
@@ -108,6 +129,27 @@ class Technique(Option):
             calls_per_step: how often a training step calls the layer.
         """
         raise NotImplementedError(f"{type(self).__name__} must define parametrization(…)")
+
+    @property
+    def simulates(self) -> bool:
+        """Whether the prepared model does what only the `.tflite` will do, and `strip` leaves out.
+
+        Such a model is to be compared with the file, and the stripped one is not the same.
+        """
+        return False
+
+    @classmethod
+    def wire(
+        cls, model: keras.Model, taken: Sequence[tuple[Technique, Mapping[int, Plan]]]
+    ) -> Wiring:
+        """Decide what passes through a function besides weights.
+
+        Args:
+            model: a plain copy of the model, which must not be changed.
+            taken: the techniques of this class in the recipe, and their plans by the kernel's
+                place in `find_kernels(model)`.
+        """
+        return Wiring([dict(plans) for _, plans in taken])
 
     def broken_promise(self, values: np.ndarray, plan: Plan, *, finished: bool) -> str | None:
         """What is broken of what the technique promised for a weight, or None.

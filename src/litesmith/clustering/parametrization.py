@@ -72,6 +72,11 @@ class Codebook(Parametrization):
         """Whether it is about the folded kernel: not where each channel has its own codebook."""
         return self._folded
 
+    @property
+    def makes_few(self) -> bool:  # type: ignore[override]
+        """Whether all channels share the codebook, so that a grid must be one for all, too."""
+        return self.channels != 1
+
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments, for saving."""
         config = super().get_config()

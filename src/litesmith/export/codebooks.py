@@ -23,7 +23,7 @@ LARGEST = 256
 # Values this close, relative to their size, differ by rounding alone (a float32 has 1.2e-7).
 _ROUNDING = 1e-6
 # The axis of a kernel that litert-quantizer has scales along.
-_CHANNELS = {
+CHANNELS = {
     "CONV_2D": 0,
     "FULLY_CONNECTED": 0,
     "TRANSPOSE_CONV": 0,
@@ -130,7 +130,7 @@ def _weights(read: flatbuffer.Flatbuffer) -> Iterator[tuple[flatbuffer.Tensor, i
     seen: set[str] = set()
     for graph in read.subgraphs:
         for operator in graph.operators:
-            axis = _CHANNELS.get(operator.name)
+            axis = CHANNELS.get(operator.name)
             if axis is None or len(operator.inputs) < 2 or operator.inputs[1] < 0:
                 continue
             tensor = graph.tensors[operator.inputs[1]]

@@ -22,7 +22,7 @@ import keras
 from litesmith.errors import ExportError, ModelError
 from litesmith.export import edit
 from litesmith.export.interface import Interface
-from litesmith.export.layers import sublayers
+from litesmith.export.layers import as_float32, sublayers
 
 # Unrolling repeats a cell's dozen operators for each time step; beyond this a loop is smaller.
 MAX_UNROLLED_STEPS = 64
@@ -73,7 +73,7 @@ def convert_keras(model: keras.Model, *, allow_select_tf_ops: bool = False) -> C
     for note, unroll, batch in attempts:
         if note and problem is not None and _names_operators(problem):
             break  # other shapes will not give LiteRT an operator it lacks
-        with _as_float32(model), _plain_names(model), _unrolled(unrollable if unroll else ()):
+        with as_float32(model), _plain_names(model), _unrolled(unrollable if unroll else ()):
             function = _trace(model, interface, batch)
             try:
                 content = _convert_function(function)
@@ -85,7 +85,7 @@ def convert_keras(model: keras.Model, *, allow_select_tf_ops: bool = False) -> C
     assert problem is not None
     if not allow_select_tf_ops:
         raise problem
-    with _as_float32(model), _plain_names(model):
+    with as_float32(model), _plain_names(model):
         content = _convert_function(_trace(model, interface, None), select=True)
     content = edit.name_signature(content, interface.input_names, interface.output_names)
     return Converted(content, ("some operators run in TensorFlow (SELECT_TF_OPS)",))
@@ -223,22 +223,6 @@ def first_line(error: object) -> str:
 
 
 # --- the model for the moment of tracing ---------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _as_float32(model: keras.Model) -> Iterator[None]:
-    """Every layer computes in float32 meanwhile (a mixed-precision model stores float32)."""
-    changed: list[tuple[keras.Layer, Any]] = []
-    try:
-        for layer in sublayers(model):
-            policy = layer.dtype_policy
-            if policy.compute_dtype in ("float16", "bfloat16"):
-                changed.append((layer, policy))
-                layer.dtype_policy = keras.DTypePolicy("float32")
-        yield
-    finally:
-        for layer, policy in changed:
-            layer.dtype_policy = policy
 
 
 @contextlib.contextmanager

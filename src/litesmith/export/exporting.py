@@ -18,6 +18,7 @@ from litesmith.export.manifest import Manifest, describe
 from litesmith.export.post_training import quantize as derive
 from litesmith.export.presets import Rules, check_io, rules_of
 from litesmith.export.sparse import Sparse, store_sparse
+from litesmith.export.trained import derive as derive_trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +96,8 @@ def export(
     files.check_writable(target)
     rules = rules_of(quantize)
     check_io(rules.default, io_dtype)
-    if rules.needs_calibration and calibration is None:
+    known = carries(model)
+    if rules.needs_calibration and calibration is None and not known:
         raise PresetError(
             f"quantize={rules.default!r}",
             expected="calibration data",
@@ -104,18 +106,24 @@ def export(
         )
     source = convert(model, allow_select_tf_ops=allow_select_tf_ops)
     ranges: Calibration | None = None
-    if rules.needs_calibration:
+    if source.trained is not None:
+        source.trained.check(rules)
+    elif rules.needs_calibration:
         ranges = (
             calibration
             if isinstance(calibration, Calibration)
             else calibrate(source, calibration, calibration_samples)
         )
-    content = derive(source, rules, ranges, io_dtype=io_dtype)
+    if source.trained is not None:
+        content, notes = quantized(source, rules, io_dtype=io_dtype)
+    else:
+        content, notes = derive(source, rules, ranges, io_dtype=io_dtype), ()
     stored: Sparse | None = None
     if sparse:
         content, stored = _without_zeros(content, source, rules)
     told = None if ranges is None else {"samples": ranges.samples, "rule": ranges.rule}
     manifest = describe(content, source, rules, calibration=told, sparse=stored)
+    manifest.notes += notes
     if strict and manifest.float_operators:
         names = ", ".join(f"{n} × {name}" for name, n in manifest.float_operators.items())
         raise ExportError(
@@ -130,6 +138,49 @@ def export(
     # The last one is moved into place first: a model is never without its manifest for long.
     files.write_together({beside: manifest.to_json().encode(), target: content})
     return Artifact(target, manifest)
+
+
+def carries(model: Any) -> bool:
+    """Whether a model was trained with the ranges and grids that its file needs."""
+    if isinstance(model, FloatModel):
+        return model.trained is not None
+    if isinstance(model, (str, os.PathLike)):
+        return False
+    from litesmith.parametrize import is_parametrized, outermost_layers
+    from litesmith.recipe import origin
+
+    known = origin(model)
+    if known is None:
+        return False
+    if known.grids is not None:
+        return True
+    quantized = any(entry.technique == "quantize" for entry in known.report.done)
+    return quantized and any(is_parametrized(layer) for _, layer in outermost_layers(model))
+
+
+def quantized(
+    source: FloatModel, quantize: str | Rules, *, io_dtype: str = "int8"
+) -> tuple[bytes, tuple[str, ...]]:
+    """The bytes of the file that a training with `Quantize` simulated, and notes; not tried out.
+
+    Args:
+        source: the conversion of a model that was trained so.
+        quantize: a preset that fits it.
+        io_dtype: see `export`.
+
+    Raises:
+        PresetError: a preset that contradicts the training.
+    """
+    rules, known, notes = rules_of(quantize), source.trained, []
+    known.check(rules)
+    content = derive_trained(source, known, rules, io_dtype=io_dtype)
+    if known.unmapped and rules.needs_calibration:
+        which = f"{len(known.unmapped)} tensors, such as {min(known.unmapped)!r}"
+        notes.append(f"computed in float: {which}, whose ranges training could not follow")
+    lower = sorted({(g.bits, g.stored) for g in known.grids.values() if g.bits < g.stored})
+    if rules.default not in ("float32", "float16"):
+        notes += [f"weights trained in {b} bits are stored in {s}" for b, s in lower]
+    return content, tuple(notes)
 
 
 def _without_zeros(content: bytes, source: FloatModel, rules: Rules) -> tuple[bytes, Sparse]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import os
 import sys
 import tempfile
@@ -46,6 +47,7 @@ class FloatModel:
             (`litesmith.recipe.Origin`), or None.
         name: the Keras model's name, or the file's.
         backend: the Keras backend the model ran on; None where it came from a file.
+        trained: the ranges and grids of a model that was trained quantized (`trained.Trained`).
     """
 
     content: bytes = field(repr=False)
@@ -57,6 +59,7 @@ class FloatModel:
     origin: Any = None
     name: str = "model"
     backend: str | None = None
+    trained: Any = field(default=None, repr=False)
 
     @property
     def select_tf_ops(self) -> bool:
@@ -200,9 +203,9 @@ def _from_keras(model: Any, allow_select_tf_ops: bool) -> FloatModel:
     from litesmith.recipe import origin, strip
 
     _check_built(model)
-    source = origin(model)
     if any(is_parametrized(layer) for _, layer in outermost_layers(model)):
         model = strip(model)
+    source = origin(model)
     backend = keras.backend.backend()
     if backend == "tensorflow":
         from litesmith.export import converter
@@ -217,7 +220,14 @@ def _from_keras(model: Any, allow_select_tf_ops: bool) -> FloatModel:
     found, unmapped = kernels.of_model(model, read)
     content = codebooks.settle(content, found)
     inputs, outputs = specs(read)
-    return FloatModel(content, found, unmapped, inputs, outputs, notes, source, model.name, backend)
+    result = FloatModel(
+        content, found, unmapped, inputs, outputs, notes, source, model.name, backend
+    )
+    if source is not None and source.grids is not None:
+        from litesmith.export.trained import trained
+
+        return dataclasses.replace(result, trained=trained(model, result, source.grids))
+    return result
 
 
 def _check_built(model: Any) -> None:

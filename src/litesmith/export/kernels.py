@@ -210,6 +210,41 @@ def _kind_of_match(kernel: np.ndarray, tensor: np.ndarray, pieces: int) -> str |
     return best
 
 
+def channel_scales(
+    kernel: np.ndarray, scale: np.ndarray, tensor: np.ndarray, axis: int
+) -> np.ndarray | None:
+    """The scale of each channel of a tensor, from the scale of the kernel it holds.
+
+    A factor that was multiplied into a channel is multiplied into its scale.
+
+    Args:
+        kernel: the Keras kernel, on the grid.
+        scale: its scale; broadcasts to it.
+        tensor: the tensor's values.
+        axis: of the tensor, its channels.
+
+    Returns:
+        float32 [channels]; None where the tensor is no such kernel, or a channel has two scales.
+    """
+    whole = np.broadcast_to(np.asarray(scale, np.float64), kernel.shape)
+    pairs = zip(_layouts(kernel, tensor.shape), _layouts(whole, tensor.shape), strict=True)
+    for laid_out, scales in pairs:
+        exact = np.array_equal(laid_out, tensor)
+        if not exact and not _proportional(laid_out, tensor):
+            continue
+        source = np.moveaxis(laid_out, axis, 0).reshape(tensor.shape[axis], -1)
+        target = np.moveaxis(tensor, axis, 0).reshape(source.shape)
+        rows = np.moveaxis(scales, axis, 0).reshape(source.shape)
+        if (rows != rows[:, :1]).any():
+            continue
+        place = np.abs(source).argmax(axis=1)[:, None]
+        top = np.take_along_axis(source.astype(np.float64), place, 1)[:, 0]
+        got = np.take_along_axis(target.astype(np.float64), place, 1)[:, 0]
+        factor = np.abs(np.divide(got, top, out=np.ones_like(top), where=top != 0))
+        return (rows[:, 0] * np.where(factor > 0, factor, 1.0)).astype(np.float32)
+    return None
+
+
 def _layouts(kernel: np.ndarray, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     """The kernel with its axes in every order, reshaped; axes of size 1 do not count."""
     bare = kernel.reshape([size for size in kernel.shape if size > 1] or [1])

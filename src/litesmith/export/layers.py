@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -31,3 +33,19 @@ def sublayers(model: keras.Layer) -> list[keras.Layer]:
             seen.add(id(item))
             stack.extend(item)
     return list(found.values())
+
+
+@contextlib.contextmanager
+def as_float32(model: keras.Layer) -> Iterator[None]:
+    """Every layer computes in float32 meanwhile (a mixed-precision model stores float32)."""
+    changed: list[tuple[keras.Layer, Any]] = []
+    try:
+        for layer in sublayers(model):
+            policy = layer.dtype_policy
+            if policy.compute_dtype in ("float16", "bfloat16"):
+                changed.append((layer, policy))
+                layer.dtype_policy = keras.DTypePolicy("float32")
+        yield
+    finally:
+        for layer, policy in changed:
+            layer.dtype_policy = policy

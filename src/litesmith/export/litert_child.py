@@ -142,6 +142,37 @@ def ranges(fields: dict[str, Any], arrays: list[np.ndarray]) -> Any:
     return {"names": names}, [low[seen], high[seen]]
 
 
+def values(fields: dict[str, Any], arrays: list[np.ndarray]) -> Any:
+    """What the named tensors of a file are for some inputs: the file, then the inputs in order.
+
+    Tensors that the interpreter does not keep are left out; ``names`` tells those that came.
+    """
+    content, inputs = arrays[0].tobytes(), arrays[1:]
+    graph = flatbuffer.read(content).subgraphs[0]
+    wanted = set(fields["names"])
+    interpreter = Interpreter(
+        model_content=content, experimental_preserve_all_tensors=True, num_threads=1
+    )
+    try:
+        for index, array in zip(graph.inputs, inputs, strict=True):
+            interpreter.resize_tensor_input(index, array.shape)
+        interpreter.allocate_tensors()
+        for index, array in zip(graph.inputs, inputs, strict=True):
+            interpreter.set_tensor(index, array)
+        interpreter.invoke()
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(f"LiteRT cannot run the model: {_line(error)}") from error
+    names, found = [], []
+    for tensor in graph.tensors:
+        if tensor.name in wanted and not tensor.constant:
+            try:
+                found.append(interpreter.get_tensor(tensor.index))
+            except ValueError:  # a tensor no delegate has computed
+                continue
+            names.append(tensor.name)
+    return {"names": names}, found
+
+
 def try_out(fields: dict[str, Any], arrays: list[np.ndarray]) -> Any:
     """Open a finished file and run it once; returns notes on what it gave."""
     content = arrays[0].tobytes()
@@ -268,6 +299,7 @@ if __name__ == "__main__":
             "open_for_calibration": open_for_calibration,
             "feed": feed,
             "ranges": ranges,
+            "values": values,
             "try_out": try_out,
             "compare": compare,
         },

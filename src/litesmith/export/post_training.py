@@ -73,12 +73,12 @@ def quantize(
     if calibration is not None:
         calibration.check(model)
     read = flatbuffer.read(model.content)
-    with _quiet():
-        manager = _recipe(model, read, rules)
+    with quiet():
+        manager = recipe_for(model, read, rules)
     ranges = calibration.for_quantizer(read) if calibration is not None else {}
     few = codebooks.ranges(read, codebooks.shared_channels(model))
     ranges = _table_ranges(read) | ranges | few
-    content = _run(model.content, manager, ranges, rules)
+    content = run(model.content, manager, ranges, rules)
     if io_dtype == "uint8":
         content = edit.unsigned_edges(content)
     return content
@@ -107,9 +107,11 @@ class _Place:
     weights: tuple[str, ...]
     main: bool
     table: bool = False  # whether its first input is a float constant
+    tensors: tuple[str, ...] = ()  # all it takes and gives
 
 
-def _places(read: flatbuffer.Flatbuffer) -> Iterator[_Place]:
+def places(read: flatbuffer.Flatbuffer) -> Iterator[_Place]:
+    """Every operator of a file, and the file's edges, as the quantizer's rules see them."""
     for number, graph in enumerate(read.subgraphs):
         names = [tensor.name for tensor in graph.tensors]
 
@@ -126,45 +128,47 @@ def _places(read: flatbuffer.Flatbuffer) -> Iterator[_Place]:
             )
             first = graph.tensors[operator.inputs[0]] if operator.inputs else None
             table = first is not None and first.constant and first.type == "FLOAT32"
-            yield _Place(operator.name, scope(around), constants, number == 0, table)
+            touched = tuple(names[i] for i in (*operator.inputs, *operator.outputs) if i >= 0)
+            yield _Place(operator.name, scope(around), constants, number == 0, table, touched)
         yield _Place("INPUT", scope(graph.inputs), (), number == 0)
         yield _Place("OUTPUT", scope(graph.outputs), (), number == 0)
 
 
-def _recipe(model: FloatModel, read: flatbuffer.Flatbuffer, rules: Rules) -> Any:
+def recipe_for(model: FloatModel, read: flatbuffer.Flatbuffer, rules: Rules) -> Any:
+    """The quantizer's recipe for a preset or rules."""
     from litert_quantizer import recipe_manager
 
     manager = recipe_manager.RecipeManager()
-    places = list(_places(read))
-    _add(manager, ".*", rules.default, least=_LEAST_ELEMENTS)
+    every = list(places(read))
+    add(manager, ".*", rules.default, least=_LEAST_ELEMENTS)
     if rules.default != "int8":
-        for place in places:
+        for place in every:
             if place.name in ("INPUT", "OUTPUT"):
-                _add(manager, _exactly(place), "float32", place.name)
+                add(manager, exactly(place), "float32", place.name)
     if rules.default in _TABLES:
         # Keras' Embedding is a GATHER, which the quantizer shrinks in its static form only; the
         # table's own range is all that needs.
-        for place in places:
+        for place in every:
             if place.name == "GATHER" and place.table and place.main:
-                _add(manager, _exactly(place), "int8", place.name)
+                add(manager, exactly(place), "int8", place.name)
     # The quantizer lets the last match decide; ours is the first.
     for rule in reversed(rules.rules):
         layers = None if rule.where is None else _tensors_of(model, rule.where)
         matched = [
             place
-            for place in places
+            for place in every
             if (rule.op is None or place.name == rule.op)
             and (layers is None or any(name in layers for name in place.weights))
         ]
-        taken = [_add(manager, _exactly(place), rule.preset, place.name) for place in matched]
+        taken = [add(manager, exactly(place), rule.preset, place.name) for place in matched]
         if not any(taken):
-            _refuse(rule, matched, places)
+            _refuse(rule, matched, every)
     if rules.needs_calibration:
         # Bodies of loops are calibrated by nobody: they stay float, but their kernels shrink.
-        for place in places:
+        for place in every:
             if not place.main:
-                _add(manager, _exactly(place), "float32", place.name)
-                _add(manager, _exactly(place), "dynamic_int8", place.name)
+                add(manager, exactly(place), "float32", place.name)
+                add(manager, exactly(place), "dynamic_int8", place.name)
     return manager
 
 
@@ -200,7 +204,8 @@ def _table_ranges(read: flatbuffer.Flatbuffer) -> dict[str, dict[str, np.ndarray
     return ranges
 
 
-def _exactly(place: _Place) -> str:
+def exactly(place: _Place) -> str:
+    """The regular expression that is about one operator."""
     return f"^{re.escape(place.scope)}$"
 
 
@@ -217,7 +222,7 @@ def _tensors_of(model: FloatModel, where: str) -> set[str]:
     return found
 
 
-def _add(
+def add(
     manager: Any, scope: str, preset: str, operator: str | None = None, *, least: int = 0
 ) -> bool:
     """Translate a preset into the quantizer's configuration.
@@ -283,13 +288,14 @@ def _add(
     return True
 
 
-def _run(content: bytes, manager: Any, ranges: dict[str, Any], rules: Rules) -> bytes:
+def run(content: bytes, manager: Any, ranges: dict[str, Any], rules: Rules) -> bytes:
+    """Quantize a float `.tflite` by the quantizer's recipe and ranges by tensor."""
     from litert_quantizer import model_modifier, params_generator
     from litert_quantizer.utils import tfl_flatbuffer_utils
 
     # The generator adds virtual operators to the graphs it reads: a fresh copy every time.
     graph = tfl_flatbuffer_utils.read_model(bytearray(content))
-    with _quiet():
+    with quiet():
         try:
             parameters = params_generator.ParamsGenerator(graph).generate_quantization_parameters(
                 manager, ranges or None, enable_progress_bar=False
@@ -308,7 +314,7 @@ def _run(content: bytes, manager: Any, ranges: dict[str, Any], rules: Rules) -> 
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence warnings and log lines of the quantizer (it tells what a recipe skips)."""
     loggers = [logging.getLogger("absl"), logging.getLogger()]
     levels = [logger.level for logger in loggers]

@@ -2,11 +2,14 @@
 
 from litesmith.parametrize.baking import bake
 from litesmith.parametrize.copying import copy_model
+from litesmith.parametrize.decomposing import is_norm, norm_factors
 from litesmith.parametrize.folding import factors, spread, unfold
 from litesmith.parametrize.internals import without_weights
 from litesmith.parametrize.kernels import Kernel, Layout, find_kernels
 from litesmith.parametrize.neighbours import Scale, find_scales
 from litesmith.parametrize.parametrization import Holder, Parametrization
+from litesmith.parametrize.recording import Event, record
+from litesmith.parametrize.sites import Place, Tap, Use, tell, told
 from litesmith.parametrize.subclassed import mark_subclassed
 from litesmith.parametrize.swap import (
     attach,
@@ -19,11 +22,15 @@ from litesmith.parametrize.swap import (
 from litesmith.parametrize.walking import inner_layers, outermost_layers
 
 __all__ = [
+    "Event",
     "Holder",
     "Kernel",
     "Layout",
     "Parametrization",
+    "Place",
     "Scale",
+    "Tap",
+    "Use",
     "attach",
     "bake",
     "copy_model",
@@ -33,11 +40,16 @@ __all__ = [
     "find_scales",
     "holder_of",
     "inner_layers",
+    "is_norm",
     "is_parametrized",
     "mark_subclassed",
+    "norm_factors",
     "outermost_layers",
     "plain_weights",
+    "record",
     "spread",
+    "tell",
+    "told",
     "unfold",
     "used_weights",
     "without_weights",

@@ -207,6 +207,7 @@ def hold(scale: keras.layers.Layer) -> None:
 
 
 class Hidden:
-    """Keeps a layer where Keras's saver, which walks attributes and lists, does not see it."""
+    """Keeps layers where Keras's saver, which walks attributes and lists, does not see them."""
 
     layer: keras.layers.Layer | None = None
+    places: Any = None

@@ -59,6 +59,11 @@ def set_plainly(layer: keras.layers.Layer, name: str, value: Any) -> None:
     object.__setattr__(layer, name, value)
 
 
+def drop_plainly(layer: keras.layers.Layer, name: str) -> None:
+    """Remove an attribute of an instance that `set_plainly` set."""
+    object.__delattr__(layer, name)
+
+
 def batch_moments(layer: keras.layers.BatchNormalization, inputs: Any, mask: Any) -> Any:
     """Mean and variance that a BatchNorm normalizes a batch by: masked, and over all replicas."""
     return layer._moments(inputs, mask)
@@ -122,6 +127,15 @@ def untracked() -> Iterator[None]:
 def without_autocast() -> contextlib.AbstractContextManager[Any]:
     """Variables read in the body have their own type, whatever the layer computes in."""
     return AutocastScope(None)
+
+
+def current_pass() -> Any:
+    """An object that is the same for all layers that are called in one pass through a model.
+
+    That is the stateless scope, or else the context that the outermost call has opened; None where
+    a `call` is run without either.
+    """
+    return backend.get_stateless_scope() or global_state.get_global_attribute("current_call_ctx")
 
 
 def outer_scope_collects_losses() -> bool:
@@ -289,6 +303,17 @@ def watch(model: keras.Model, inputs: Any) -> Flow:
     finally:
         keras.layers.Layer.__call__, Operation.__call__ = layer_call, bare_call
     return flow
+
+
+@contextlib.contextmanager
+def calls_replaced(change: Any) -> Iterator[None]:
+    """Within the body every layer's `__call__` is what `change` makes of Keras's."""
+    original = keras.layers.Layer.__call__
+    keras.layers.Layer.__call__ = change(original)
+    try:
+        yield
+    finally:
+        keras.layers.Layer.__call__ = original
 
 
 def _tensors(structure: Any) -> dict[int, Any]:

@@ -47,6 +47,8 @@ class Parametrization(keras.layers.Layer):
     fields: ClassVar[tuple[str, ...]] = ()
     # Whether it makes zeros that those after it keep.
     makes_zeros: ClassVar[bool] = False
+    # Whether the values it makes are few over the whole kernel, which those after it keep.
+    makes_few: bool = False
 
     def __init__(self, *, shape: tuple[int, ...], calls_per_step: int = 1, **options: Any):
         options["dtype"], options["autocast"] = "float32", False
@@ -132,6 +134,12 @@ class Parametrization(keras.layers.Layer):
             super().load_own_variables(store)
 
 
+def _live(link: Any) -> Parametrization:
+    return (
+        link if isinstance(link, Parametrization) else keras.saving.deserialize_keras_object(link)
+    )
+
+
 @keras.saving.register_keras_serializable("litesmith")
 class Holder(keras.layers.Layer):
     """The one child that `attach` adds to a layer: all its parametrizations, weight by weight.
@@ -143,6 +151,8 @@ class Holder(keras.layers.Layer):
             folded weight.
         chains: for each weight its parametrizations, in order, serialized or live.
         origin: JSON-able, kept with the layer when it is saved: how the model was prepared.
+        sites: for each tap the `sites.Place.site` of its place.
+        taps: what stands there, serialized or live.
     """
 
     def __init__(
@@ -150,19 +160,14 @@ class Holder(keras.layers.Layer):
         targets: list[dict[str, Any]],
         chains: list[list[Any]],
         origin: dict[str, Any] | None = None,
+        sites: list[dict[str, Any]] | None = None,
+        taps: list[Any] | None = None,
         **options: Any,
     ):
         options["dtype"], options["autocast"] = "float32", False
         super().__init__(**options)
-        live = [
-            [
-                link
-                if isinstance(link, Parametrization)
-                else keras.saving.deserialize_keras_object(link)
-                for link in chain
-            ]
-            for chain in chains
-        ]
+        live = [[_live(link) for link in chain] for chain in chains]
+        live_taps = [_live(tap) for tap in taps or []]
         # Plain attributes would be wrapped in trackers; the saver must see each layer just once.
         with internals.untracked():
             self._targets = [dict(target) for target in targets]
@@ -170,7 +175,10 @@ class Holder(keras.layers.Layer):
             self._origin = origin
             self._variables: list[keras.Variable] | None = None
             self._scales = [folding.Hidden() for _ in targets]
-        self.links = [link for chain in live for link in chain]
+            self._sites = [dict(site) for site in sites or []]
+            self._taps = live_taps
+            self._at = folding.Hidden()
+        self.links = [link for chain in live for link in chain] + live_taps
         # State exists from the start, so that loading finds it whenever the layer gets built.
         for link in self.links:
             if not link.built:
@@ -187,6 +195,8 @@ class Holder(keras.layers.Layer):
             "targets": self._targets,
             "chains": [[serialize(link) for link in chain] for chain in self._chains],
             "origin": self._origin,
+            "sites": self._sites,
+            "taps": [serialize(tap) for tap in self._taps],
         }
 
     @property
@@ -209,6 +219,29 @@ class Holder(keras.layers.Layer):
         """Each target and its parametrizations."""
         return list(zip(self._targets, self._chains, strict=True))
 
+    # Whether the call under way is a training step; noted by `call`.
+    trains: bool = False
+
+    @property
+    def has_taps(self) -> bool:
+        """Whether something the layer takes or gives passes through a tap."""
+        return bool(self._taps)
+
+    def taps(self) -> list[tuple[dict[str, Any], Any]]:
+        """Each site and the tap that stands there."""
+        return list(zip(self._sites, self._taps, strict=True))
+
+    def tapped(self, layers: Callable[[], list[keras.layers.Layer]]) -> list[Any]:
+        """Inner layer, site and tap of each.
+
+        Args:
+            layers: gives the layer this is the holder of and those inside it, in order.
+        """
+        if not self._at.places:
+            inner = layers()
+            self._at.places = [(inner[site["inner"]], site, tap) for site, tap in self.taps()]
+        return self._at.places
+
     @property
     def found(self) -> bool:
         """Whether `find` has had its answer."""
@@ -227,7 +260,7 @@ class Holder(keras.layers.Layer):
             ModelError: the layer has other weights than it had when it was prepared.
         """
         if self._variables is None:
-            if not weights:
+            if not weights and self._targets:
                 return None
             found = []
             for target in self._targets:
@@ -302,6 +335,7 @@ class Holder(keras.layers.Layer):
         assert self._variables is not None
         if training is None:
             training = _noted.get()
+        internals.set_plainly(self, "trains", bool(training))
         used = []
         for variable, chain, scale in zip(
             self._variables, self._chains, self.scales(), strict=True

@@ -17,7 +17,8 @@ import keras
 
 from litesmith.parametrize import internals
 from litesmith.parametrize.parametrization import Holder, Parametrization
-from litesmith.parametrize.walking import locate, outermost_layers
+from litesmith.parametrize.sites import Taps, open_pass
+from litesmith.parametrize.walking import inner_layers, locate, outermost_layers
 
 HOLDER = "litesmith_holder"
 _calls: dict[int, int] | None = None  # while `count_calls` runs: calls by the layer's id
@@ -93,12 +94,27 @@ def _swapped_class(base: Any) -> type:
         if variables is None:  # the symbolic call by which Keras builds the layers inside
             return original(self, *args, **kwargs)
         holder.meet(self, locate)
+        open_pass()
         if takes_training and kwargs.get("training") is not None:
             used = holder(None, training=kwargs["training"])
         else:
             used = holder(None)  # inherits `training` from Keras's call context
-        with substituted(self, variables, used):
-            return original(self, *args, **kwargs)
+        reading = substituted(self, variables, used) if variables else contextlib.nullcontext()
+        if not holder.has_taps:
+            with reading:
+                return original(self, *args, **kwargs)
+        at = holder.tapped(lambda: [layer for _, layer in inner_layers(self, "")])
+        taps = Taps(at, self, holder.trains)
+        args, kwargs = taps.take(self, args, kwargs)
+        with reading, taps.inside():
+            stepwise = taps.stepwise(self)
+            if stepwise is not None:
+                outputs = stepwise(*args, **kwargs)
+            else:
+                outputs = original(self, *args, **kwargs)
+        outputs = taps.give(self, outputs)
+        taps.finish()
+        return outputs
 
     swapped = type(base.__name__, (Parametrized, base), {"call": call, "__module__": __name__})
     # One registered name for all: `from_config` tells what to make.
@@ -150,14 +166,16 @@ def plain_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
 def attach(
     layer: keras.layers.Layer,
     chains: Sequence[tuple[int, str, Sequence[Parametrization], Any]],
+    taps: Sequence[tuple[dict[str, Any], Parametrization]] = (),
 ) -> None:
-    """Parametrize some weights of a built layer, in place.
+    """Parametrize some weights of a built layer, or what it takes and gives, in place.
 
     Args:
         layer: the layer, not parametrized yet.
         chains: for each weight its index in `layer.weights`, the end of its path, its
             parametrizations in the order in which data flow through them, and the `Scale` of its
             outputs where one of them is about the folded weight, or None.
+        taps: the site (`sites.Place.site`) of each tap, and the tap.
     """
     weights = list(layer.weights)
     targets: list[dict[str, Any]] = []
@@ -166,8 +184,14 @@ def attach(
         if scale is not None:
             targets[-1]["scale"] = {"place": scale.place, "axes": list(scale.axes)}
             targets[-1]["scale"]["before"] = scale.before
-    with keras.name_scope(layer.path):
-        holder = Holder(targets, [list(chain) for _, _, chain, _ in chains], name=HOLDER)
+    with keras.name_scope(layer.path or layer.name):  # a layer without weights has no path
+        holder = Holder(
+            targets,
+            [list(chain) for _, _, chain, _ in chains],
+            sites=[site for site, _ in taps],
+            taps=[tap for _, tap in taps],
+            name=HOLDER,
+        )
     _swap(layer, holder)
     holder.find(weights)
     for number, (_, _, _, scale) in enumerate(chains):
@@ -198,8 +222,9 @@ def count_calls(model: keras.Model) -> None:
         _calls = None
     for _, layer in outermost_layers(model):
         if is_parametrized(layer):
-            for link in holder_of(layer).links:
-                link.calls_per_step = max(1, counted.get(id(layer), 1))
+            for _, chain in holder_of(layer).chains():
+                for link in chain:
+                    link.calls_per_step = max(1, counted.get(id(layer), 1))
 
 
 def used_weights(

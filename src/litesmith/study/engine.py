@@ -86,6 +86,7 @@ class _Trained:
 
     model: keras.Model
     report: Report | None = None
+    simulation: keras.Model | None = None  # where the file is simulated by the prepared model
     float_model: Any = None
     calibration: Any = None
     keras_metrics: dict[str, float] | None = None
@@ -273,7 +274,8 @@ class _Engine:
         result.notes.extend(str(warning.message) for warning in caught)
         with files.atomic(folder / "stripped.keras") as temporary:
             stripped.save(temporary)
-        return _Trained(stripped, prepared.report)
+        simulates = any(technique.simulates for technique in job.recipe)
+        return _Trained(stripped, prepared.report, prepared if simulates else None)
 
     def _lesson(self, settings: Training, result: VariantResult) -> tuple[Any, Any]:
         """The data and the loss to fine-tune with: the baseline's answers beside the labels."""
@@ -294,6 +296,8 @@ class _Engine:
         if trained.float_model is None:
             with _timed(seconds, "convert"):
                 trained.float_model = convert(trained.model)
+        if trained.float_model.trained is not None:
+            return  # ranges were trained
         if job.variant.quantize in CALIBRATED and trained.calibration is None:
             samples = self.study.data.calibration_samples
             with _timed(seconds, "calibrate"):
@@ -307,7 +311,7 @@ class _Engine:
             trained.float_model,
             path,
             quantize=job.variant.quantize,
-            calibration=trained.calibration if job.variant.quantize in CALIBRATED else None,
+            calibration=trained.calibration,
             sparse=job.variant.sparse,
         )
 
@@ -327,7 +331,7 @@ class _Engine:
         """Score the `.tflite` and its Keras model on the test split."""
         test, metrics = self.plan.data.test, self.study.model.metrics
         if trained.outputs is None:
-            with evaluation.runner(trained.model) as opened:
+            with evaluation.runner(trained.simulation or trained.model) as opened:
                 outputs = evaluation.predict(opened, test)
                 answers = Replay(trained.model.name, outputs, opened.outputs)
             trained.keras_metrics = evaluation.evaluate(answers, test, metrics).metrics

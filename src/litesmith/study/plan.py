@@ -23,7 +23,8 @@ from litesmith.errors import (
     StudyError,
 )
 from litesmith.evaluation.metrics import metrics_by_output
-from litesmith.export.presets import check_preset
+from litesmith.export.presets import check_preset, rules_of
+from litesmith.export.trained import check_fits
 from litesmith.parametrize import copy_model
 from litesmith.recipe import Recipe
 from litesmith.study import losses, training
@@ -116,6 +117,7 @@ def make_plan(study: Study) -> Plan:
         if variant.recipe:
             with _named(variant.name):
                 recipes[variant.name] = Recipe.from_dict(variant.recipe)
+                _check_preset_fits(recipes[variant.name], variant.quantize)
                 training.optimizer(study.fine_tuning(variant), 1)
     metrics_by_output(study.model.metrics, [])  # an unknown name is an error
     dataset = _load_data(study)
@@ -130,6 +132,13 @@ def make_plan(study: Study) -> Plan:
         copy_model(model)  # as `prepare` will: it says why a model cannot be made again
     jobs = [_job(study, variant, recipes, model, dataset) for variant in study.variants]
     return Plan(study, dataset, dataset.summary(), model, baseline, loss, follow, head, jobs)
+
+
+def _check_preset_fits(recipe: Recipe, preset: str) -> None:
+    """Refuse a preset that contradicts the recipe's `Quantize`."""
+    for technique in recipe:
+        if technique.name == "quantize":
+            check_fits(technique.activations, rules_of(preset))  # type: ignore[attr-defined]
 
 
 def _load_data(study: Study) -> Dataset:

@@ -12,6 +12,10 @@ from litesmith import parametrize
 from litesmith.recipe import Recipe
 from litesmith.technique import Plan, Technique
 
+# How far the probabilities of a small model may be from those of the stripped one, where the
+# prepared model rounds each activation to eight bits, as only the file will.
+ROUNDING = 0.5
+
 
 def plans(prepared: keras.Model, recipe: Recipe) -> list[tuple[Technique, Plan]]:
     """Each technique and what it did to each kernel.

@@ -1,0 +1,129 @@
+"""What each layer of a model takes and gives on some inputs, place by place."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from litesmith.parametrize import decomposing, internals
+from litesmith.parametrize.sites import Place, is_value
+from litesmith.parametrize.walking import inner_layers, outermost_layers
+
+layers = keras.layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """One tensor at one place, as it came by.
+
+    Attributes:
+        place: where.
+        value: its numbers, float32.
+    """
+
+    place: Place
+    value: np.ndarray = dataclasses.field(repr=False)
+
+
+def record(
+    model: keras.Model, inputs: Any, *, result: Callable[[Any], None] | None = None
+) -> list[Event]:
+    """Run a model in inference and note what passes each place, in order.
+
+    Layers that run another one in a loop (recurrent ones) are seen from outside only.
+
+    Args:
+        model: a built model, prepared or not.
+        inputs: what it takes.
+        result: told what the model gives.
+    """
+    places: dict[int, tuple[int, int]] = {}
+    activations = []
+    for outer_number, (path, outer) in enumerate(outermost_layers(model)):
+        looping = isinstance(outer, (layers.RNN, layers.Bidirectional, layers.TimeDistributed))
+        for inner_number, (_, inner) in enumerate(inner_layers(outer, path)):
+            if inner_number == 0 or not looping:
+                places.setdefault(id(inner), (outer_number, inner_number))
+                if not looping:
+                    activations.append(inner)
+    events: list[Event] = []
+    busy: set[int] = set()
+    calls: dict[int, int] = {}
+
+    def note(layer: Any, kind: str, structure: Any) -> None:
+        flat = [value for value in keras.tree.flatten(structure) if is_value(value)]
+        for index, value in enumerate(flat):
+            numbers = keras.ops.convert_to_numpy(value).astype(np.float32)
+            place = Place(*places[id(layer)], kind, index, calls[id(layer)])
+            events.append(Event(place, numbers))
+
+    def noting(original: Any) -> Any:
+        @functools.wraps(original)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if id(self) not in places or id(self) in busy:
+                return original(self, *args, **kwargs)
+            busy.add(id(self))
+            calls[id(self)] = calls.get(id(self), -1) + 1
+            try:
+                note(self, "in", (args, kwargs))
+                outputs = original(self, *args, **kwargs)
+            finally:
+                busy.discard(id(self))
+            _note_between(self, args, outputs, note)
+            note(self, "out", outputs)
+            return outputs
+
+        return call
+
+    with contextlib.ExitStack() as stack:
+        for layer in activations:
+            stack.enter_context(_heard(layer, note))
+        stack.enter_context(internals.calls_replaced(noting))
+        outputs = model(inputs, training=False)
+    if result is not None:
+        result(outputs)
+    return events
+
+
+def _note_between(layer: Any, args: Any, outputs: Any, note: Any) -> None:
+    """Note what lies between the steps of a layer, where it has some."""
+    if decomposing.is_norm(layer):
+        whole = keras.ops.cast(outputs, "float32")
+        note(layer, "mid", whole - decomposing.norm_factors(layer)[1])
+    elif decomposing.is_separable(layer) and type(layer).call in _SEPARABLE_CALLS:
+
+        def keep(value: Any) -> Any:
+            note(layer, "mid", value)
+            return value
+
+        decomposing.separable(layer, args[0], keep)
+
+
+_SEPARABLE_CALLS = (layers.SeparableConv1D.call, layers.SeparableConv2D.call)
+
+
+@contextlib.contextmanager
+def _heard(layer: Any, note: Any) -> Iterator[None]:
+    """Within the body what a layer's activation function takes is noted."""
+    function = vars(layer).get("activation")
+    if not callable(function) or function is keras.activations.linear:
+        yield
+        return
+
+    def activation(value: Any, *args: Any, **kwargs: Any) -> Any:
+        note(layer, "pre", value)
+        if decomposing.is_swish(function):
+            note(layer, "mid", keras.ops.sigmoid(value))
+        return function(value, *args, **kwargs)
+
+    internals.set_plainly(layer, "activation", activation)
+    try:
+        yield
+    finally:
+        internals.set_plainly(layer, "activation", function)

@@ -1,0 +1,148 @@
+"""Quantization as pure math: grids of weights, parameters of activations, rounding as LiteRT does.
+
+Integers are kept as floats, so that everything runs inside a compiled training step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+# No scale is smaller: litert-quantizer's own bound on a range.
+SMALLEST = 1e-9
+# Ends of the grid that are tried for weights of few bits, as shares of the largest weight.
+SHARES = np.concatenate([np.linspace(0.3, 1.0, 29), [1.1, 1.25]]).astype("float32")
+
+
+def limit(bits: int) -> int:
+    """The largest integer of a symmetric grid of narrow range: 127, 7, 1 for 8, 4, 2 bits."""
+    return 2 ** (bits - 1) - 1
+
+
+def grid_scale(weight: Any, bits: int, reduced: Sequence[int]) -> Any:
+    """The scale that puts the largest weight at the end of the grid.
+
+    Args:
+        weight: tensor.
+        bits: of the grid.
+        reduced: axes that share a scale.
+
+    Returns:
+        Scale, with axes of size 1 where they are shared.
+    """
+    largest = ops.max(ops.abs(weight), axis=tuple(reduced), keepdims=True)
+    return ops.maximum(largest, SMALLEST) / limit(bits)
+
+
+def best_scale(weight: Any, bits: int, reduced: Sequence[int]) -> Any:
+    """The scale of least squared error among `SHARES` of the one of `grid_scale`.
+
+    With few bits it pays to clip the largest weights (Banner et al., "Post-training 4-bit
+    quantization of convolution networks for rapid-deployment", 2019).
+
+    Args:
+        weight: tensor.
+        bits: of the grid.
+        reduced: axes that share a scale.
+    """
+    reduced = tuple(reduced)
+    whole = grid_scale(weight, bits, reduced)
+    best, least = whole, None
+    for share in SHARES:
+        scale = whole * share
+        used = to_grid(weight, scale, bits) * scale
+        error = ops.sum(ops.square(used - weight), axis=reduced, keepdims=True)
+        if least is None:
+            best, least = scale, error
+            continue
+        better = ops.less(error, least)
+        best = ops.where(better, scale, best)
+        least = ops.where(better, error, least)
+    return best
+
+
+def to_grid(weight: Any, scale: Any, bits: int, keep: bool = False) -> Any:
+    """The integers nearest to weight ÷ scale.
+
+    Args:
+        weight: tensor.
+        scale: broadcasts to it.
+        bits: of the grid.
+        keep: what is not zero does not become zero: after pruning the zeros are counted.
+    """
+    end = float(limit(bits))
+    whole = ops.clip(ops.round(weight / scale), -end, end)
+    if keep:
+        lost = ops.logical_and(ops.equal(whole, 0.0), ops.not_equal(weight, 0.0))
+        whole = ops.where(lost, ops.sign(weight), whole)
+    return whole
+
+
+def straight_through(used: Any, weight: Any) -> Any:
+    """`used`, with the gradient of `weight`; w + stop(used − w) would not be exact in floats."""
+    return ops.stop_gradient(used) + (weight - ops.stop_gradient(weight))
+
+
+def integer_range(bits: int) -> tuple[float, float]:
+    """Smallest and largest integer of an activation."""
+    return float(-(2 ** (bits - 1))), float(2 ** (bits - 1) - 1)
+
+
+def parameters(low: Any, high: Any, bits: int) -> tuple[Any, Any]:
+    """Scale and zero point of an activation, as litert-quantizer has them.
+
+    Args:
+        low: smallest value, a scalar.
+        high: largest value.
+        bits: 8 (any zero point) or 16 (symmetric).
+    """
+    least, most = integer_range(bits)
+    if bits == 16:
+        bound = ops.maximum(ops.maximum(ops.abs(low), ops.abs(high)), SMALLEST)
+        return bound / most, ops.zeros_like(bound)
+    low, high = ops.minimum(low, 0.0), ops.maximum(high, 0.0)
+    scale = ops.maximum(high - low, SMALLEST) / (most - least)
+    return scale, ops.round(least - low / scale)
+
+
+def fake_quantize(value: Any, scale: Any, zero: Any, bits: int) -> Any:
+    """What is left of a value after it has been an integer: rounded to the nearest even, clipped.
+
+    Args:
+        value: tensor.
+        scale: a scalar.
+        zero: the zero point, a scalar.
+        bits: 8 or 16.
+    """
+    least, most = integer_range(bits)
+    whole = ops.clip(ops.round(value / scale) + zero, least, most)
+    return (whole - zero) * scale
+
+
+def on_grid(bias: Any, scale: Any) -> Any:
+    """A bias as the multiple of its scale (of input times weight) that int32 holds."""
+    return ops.round(bias / scale) * scale
+
+
+def round_half_away(value: Any) -> Any:
+    """Rounded to the nearest, halves away from zero."""
+    return ops.sign(value) * ops.floor(ops.abs(value) + 0.5)
+
+
+def round_twice(value: Any, multiplier: Any) -> Any:
+    """A product of an accumulator and a multiplier below 1 as LiteRT's own kernels round it.
+
+    They keep 31 bits of the multiplier's fraction, round (halves up), shift right by its exponent,
+    and round again (halves away from zero): gemmlowp's fixed-point multiplication. int4
+    convolutions are computed by them.
+
+    Args:
+        value: accumulator × multiplier, exact as far as float32 goes.
+        multiplier: input scale × weight scale ÷ output scale; broadcasts to `value`.
+    """
+    shift = ops.maximum(-ops.floor(ops.log2(multiplier)) - 1.0, 0.0)
+    power = ops.round(ops.power(2.0, shift))
+    return round_half_away(ops.floor(value * power + 0.5) / power)

@@ -1,0 +1,455 @@
+"""From the graph LiteRT will have to the places of a Keras model: where to round what.
+
+The model is converted once as it is; litert-quantizer tells which tensors it would quantize, and
+whose range each has (`export.placement`). A tensor is found in Keras by its values: the model and
+the file are run on the same inputs, and the first place where the same numbers come by is where the
+rounding is simulated. What fuses into what need not be known: a tensor inside a fused operator is
+not there, so nothing is found for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import uuid
+from collections import defaultdict
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from litesmith.errors import ChildError, ExportError, RecipeError
+from litesmith.parametrize import (
+    Event,
+    Kernel,
+    Place,
+    find_kernels,
+    is_norm,
+    norm_factors,
+    outermost_layers,
+    record,
+)
+from litesmith.parametrize import inner_layers as layers_inside
+from litesmith.quantization.parametrization import Range
+from litesmith.technique import Plan, Technique, Wiring
+
+# How far the numbers of the file and of Keras may be apart, of the largest.
+_CLOSE = 2e-4
+_BATCH = 2
+to_numpy = keras.ops.convert_to_numpy
+
+
+@dataclasses.dataclass(frozen=True)
+class Map:
+    """Where the tensors of a float `.tflite` are in a Keras model.
+
+    Attributes:
+        placement: what the quantizer would do (`export.placement.Placement`).
+        places: by tensor, the places where it comes by: one, or all layers that take it.
+        unmapped: tensors with a range of their own that were not found: they stay float, and so
+            does what computes with them.
+        order: of all places of the model, when something first comes by.
+    """
+
+    placement: Any
+    places: Mapping[str, tuple[Place, ...]]
+    unmapped: frozenset[str]
+    order: Mapping[Place, int]
+
+
+def map_tensors(
+    model: keras.Model,
+    float_model: Any,
+    bits: Mapping[str, int | None],
+    activations: int,
+    ranged: Container[str] | None = None,
+) -> Map:
+    """Find the tensors that would be quantized in the Keras model.
+
+    Args:
+        model: the model.
+        float_model: its conversion (`export.FloatModel`).
+        bits: by weight tensor, as the file stores them; None leaves the operator in float.
+        activations: 8 or 16.
+        ranged: places that have ranges (`str(Place)`), where that has been decided.
+
+    Raises:
+        ExportError: the quantizer cannot take the model.
+    """
+    from litesmith.export import placement
+    from litesmith.export.layers import as_float32
+
+    asked = placement.place(float_model.content, bits, activations)
+    arrays = _inputs(float_model)
+    with as_float32(model):
+        events = record(model, structured(model, arrays))
+    values = _values(float_model, list(asked.activations), arrays)
+    missing: frozenset[str] = frozenset()
+    # First as when the model was prepared, then what has no range for another reason.
+    for known in (None, ranged):
+        while True:
+            places = _match(asked, values, events)
+            lost = frozenset(
+                name
+                for name, each in asked.activations.items()
+                if each.source == name and not _has_range(places.get(name, ()), known)
+            )
+            if lost <= missing:
+                break
+            # What stays float may leave others float: ask again.
+            missing |= lost
+            asked = placement.place(float_model.content, bits, activations, missing)
+    order: dict[Place, int] = {}
+    for number, event in enumerate(events):
+        order.setdefault(event.place, number)
+    return Map(asked, places, missing, order)
+
+
+def _has_range(places: tuple[Place, ...], ranged: Container[str] | None) -> bool:
+    return any(ranged is None or str(place) in ranged for place in places)
+
+
+def _inputs(float_model: Any) -> list[np.ndarray]:
+    """Noise for each input; token ids are 0 or 1."""
+    random = np.random.default_rng(3)
+    arrays = []
+    for spec in float_model.inputs:
+        fixed = spec.shape[:1] == (1,)
+        shape = [32 if size < 0 else size for size in spec.shape]
+        if shape:
+            shape[0] = 1 if fixed else _BATCH
+        kind = np.dtype(spec.dtype)
+        if kind.kind == "f":
+            arrays.append(random.uniform(-1.0, 1.0, shape).astype(kind))
+        else:
+            arrays.append(random.integers(0, 2, shape).astype(kind))
+    return arrays
+
+
+def structured(model: keras.Model, arrays: list[np.ndarray]) -> Any:
+    """A model's inputs as it takes them, from one array each in the file's order."""
+    from litesmith.export.interface import Interface
+
+    return keras.tree.pack_sequence_as(Interface.of(model).structure, arrays)
+
+
+def _values(float_model: Any, names: list[str], arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+    from litesmith.children import Child
+
+    content = np.frombuffer(float_model.content, np.uint8)
+    with Child("litesmith.export.litert_child", timeout=300) as child:
+        try:
+            fields, found = child.call("values", [content, *arrays], names=names)
+        except ChildError as error:
+            raise ExportError(f"LiteRT cannot run the float model: {error}") from error
+    return dict(zip(fields["names"], found, strict=True))
+
+
+def _match(
+    asked: Any, values: Mapping[str, np.ndarray], events: Sequence[Event]
+) -> dict[str, tuple[Place, ...]]:
+    """The places of each tensor: the first layer that gives it, or else all that take it."""
+    by_size: dict[int, list[Event]] = defaultdict(list)
+    for event in events:
+        by_size[event.value.size].append(event)
+    found: dict[str, tuple[Place, ...]] = {}
+    used: set[Place] = set()
+    for name in asked.activations:
+        if name not in values or values[name].dtype.kind != "f":
+            continue
+        value = np.ravel(values[name])
+        close = [event for event in by_size[value.size] if _close(value, event.value)]
+        given = [event.place for event in close if event.place.kind != "in"]
+        if asked.activations[name].operator == "INPUT" or not given:
+            taken = tuple(dict.fromkeys(event.place for event in close))
+            taken = tuple(place for place in taken if place.kind == "in")
+            # What a layer takes is rounded for the layers inside it, too.
+            whole = {place.outer for place in taken if place.inner == 0}
+            taken = tuple(p for p in taken if p.inner == 0 or p.outer not in whole)
+            if taken:
+                found[name] = taken
+            continue
+        # Tensors of equal values (a dead layer's zeros) stand in one order here and there.
+        place = next((place for place in given if place not in used), given[0])
+        same = given[0] == place or _equal_values(asked, name)
+        found[name] = (place if same else given[0],)
+        used.add(found[name][0])
+    return found
+
+
+def _equal_values(asked: Any, name: str) -> bool:
+    """Whether a tensor does not just repeat the values of the one whose range it has."""
+    return asked.activations[name].source in (None, name)
+
+
+def _close(one: np.ndarray, other: np.ndarray) -> bool:
+    other = np.ravel(other)
+    size = max(float(np.abs(other).max(initial=0.0)), 1e-6)
+    return float(np.abs(one - other).max(initial=0.0)) <= _CLOSE * size
+
+
+# --- taps ----------------------------------------------------------------------------------------
+
+
+def stored_bits(weights: int, operator: str = "CONV_2D") -> int:
+    """Bits in which a file stores weights of so many: the next ones LiteRT has for static kernels.
+
+    Args:
+        weights: bits that were trained.
+        operator: name of the operator.
+    """
+    return 4 if weights <= 4 and operator in ("CONV_2D", "FULLY_CONNECTED") else 8
+
+
+def wire(model: keras.Model, taken: Sequence[tuple[Technique, Mapping[int, Plan]]]) -> Wiring:
+    """Plan the taps of a model, and give its kernels the keys that the taps ask for.
+
+    Args:
+        model: a plain copy of the model.
+        taken: each `Quantize` of the recipe, and its plans by the kernel's place.
+
+    Raises:
+        RecipeError: the techniques disagree about the activations.
+    """
+    kinds = {technique.activations for technique, _ in taken}  # type: ignore[attr-defined]
+    if len(kinds) > 1:
+        shown = ", ".join(str(kind) for kind in sorted(kinds, key=str))
+        raise RecipeError(
+            "quantize: activations",
+            expected="the same bits in all rules of a recipe",
+            received=shown,
+            fix="leave layers float by `where`, and give all rules the same activations",
+        )
+    plans = [dict(each) for _, each in taken]
+    activations = kinds.pop()
+    if activations is None:
+        return Wiring(plans)
+    from litesmith.export import convert
+
+    try:
+        with _distinct_values(model):
+            float_model = convert(model)
+            return _Wirer(model, float_model, taken, plans, activations).wiring()
+    except ExportError as error:
+        note = f"quantize: activations stay float, LiteRT cannot take the model: {error}"
+        return Wiring(plans, notes=(note,), incomplete=True)
+
+
+@contextlib.contextmanager
+def _distinct_values(model: keras.Model) -> Iterator[None]:
+    """Within the body vectors of equal values (zeros, ones) have others.
+
+    What an untrained BatchNorm gives is what it takes, and a bias of zeros is not in the file.
+    """
+    random = np.random.default_rng(5)
+    before = []
+    for weight in model.weights:
+        value = to_numpy(weight.value)
+        if value.ndim and value.dtype.kind == "f" and value.size and np.ptp(value) == 0:
+            before.append((weight, value.copy()))
+            moved = value + random.uniform(0.05, 0.3, value.shape) * (1.0 + np.abs(value))
+            weight.assign(moved.astype(value.dtype))
+    try:
+        yield
+    finally:
+        for weight, value in before:
+            weight.assign(value)
+
+
+def _is_first_step(kernel: Kernel) -> bool:
+    """Whether it is the depthwise kernel of a separable convolution, which has no bias."""
+    owner = kernel.owners[-1][1]
+    return kernel.variable.name == "depthwise_kernel" and hasattr(owner, "pointwise_kernel")
+
+
+class _Wirer:
+    def __init__(
+        self,
+        model: keras.Model,
+        float_model: Any,
+        taken: Sequence[tuple[Technique, Mapping[int, Plan]]],
+        plans: list[dict[int, Plan]],
+        activations: int,
+    ):
+        self.model, self.float_model, self.plans = model, float_model, plans
+        self.activations = activations
+        self.techniques: list[Any] = [technique for technique, _ in taken]
+        self.kernels = find_kernels(model)
+        self.place_of = {(k.path, k.variable.path): n for n, k in enumerate(self.kernels)}
+        self.prefix, self.names = uuid.uuid4().hex[:8], dict[str, str]()
+        self.numbers: dict[int, tuple[int, int]] = {}
+        self.layers: dict[tuple[int, int], keras.layers.Layer] = {}
+        for outer_number, (path, outer) in enumerate(outermost_layers(model)):
+            for inner_number, (_, inner) in enumerate(layers_inside(outer, path)):
+                self.numbers.setdefault(id(inner), (outer_number, inner_number))
+                self.layers[outer_number, inner_number] = inner
+        self.taps: dict[Place, dict[str, Any]] = defaultdict(dict)
+        self.notes: list[str] = []
+
+    def wiring(self) -> Wiring:
+        first = self.techniques[0]
+        self.map = map_tensors(self.model, self.float_model, self._bits(), self.activations)
+        asked = self.map.placement
+        for name, each in asked.activations.items():
+            for place in self.map.places.get(name, ()):
+                self._round(place, name, each)
+        for kernel in self.float_model.kernels:
+            self._fold(kernel)
+            if kernel.tensor in asked.products:
+                self._product(kernel, asked.products[kernel.tensor])
+        taps: dict[int, list[tuple[dict[str, Any], Any]]] = defaultdict(list)
+        for number, (place, settings) in enumerate(sorted(self.taps.items())):
+            tap = Range(
+                name=f"range_{number}_{place.kind}",
+                shape=(),
+                freeze=first.freeze,
+                momentum=first.momentum,
+                **settings,
+            )
+            taps[place.outer].append((place.site, tap))
+        if self.map.unmapped:
+            self.notes.append(
+                f"quantize: {len(self.map.unmapped)} tensors stay float, because they are inside "
+                f"layers, where ranges cannot follow them, such as {min(self.map.unmapped)!r}"
+            )
+        return Wiring(self.plans, dict(taps), tuple(self.notes), bool(self.map.unmapped))
+
+    def _bits(self) -> dict[str, int | None]:
+        """Bits of each weight tensor as the file will store it; None where it stays float."""
+        found: dict[str, int | None] = {}
+        for kernel in self.float_model.kernels:
+            technique, _ = self._decided(kernel.layer, kernel.variable)
+            found[kernel.tensor] = None if technique is None else stored_bits(technique.weights)
+        return found
+
+    def _decided(self, layer: str, variable: str) -> tuple[Any, int]:
+        place = self.place_of.get((layer, variable), -1)
+        for number, plans in enumerate(self.plans):
+            if place in plans:
+                return self.techniques[number], number
+        return None, -1
+
+    def _key(self, tensor: str) -> str:
+        return self.names.setdefault(tensor, f"{self.prefix}:{len(self.names)}")
+
+    def _round(self, place: Place, name: str, each: Any) -> None:
+        from litesmith.export.placement import KEEPS_VALUES
+
+        settings = self.taps[place]
+        if place.kind == "mid" and is_norm(self.layers[place.outer, place.inner]):
+            settings.update(norm=True)
+        if each.source is None:
+            settings.update(bits=each.bits, low=each.low, high=each.high, key=self._key(name))
+        elif each.source == name:
+            settings.setdefault("key", self._key(name))
+            settings.update(bits=each.bits)
+            # A place where two tensors come by has one range: the file gets it twice.
+        elif "bits" not in settings:
+            root = self.map.placement.root(name)
+            if each.operator in KEEPS_VALUES or root is None or root.tensor == name:
+                if not settings:
+                    del self.taps[place]
+                return
+            settings.update(bits=each.bits, source=self._root_key(root.tensor))
+
+    def _root_key(self, tensor: str) -> str:
+        """The key under which the range of a tensor is told."""
+        for place in self.map.places.get(tensor, ()):
+            if "key" in self.taps.get(place, {}):
+                return self.taps[place]["key"]
+        return self._key(tensor)
+
+    def _fold(self, kernel: Any) -> None:
+        """Work on a kernel as it is, where the BatchNorm before it is not folded in after all."""
+        _, number = self._decided(kernel.layer, kernel.variable)
+        place = self.place_of.get((kernel.layer, kernel.variable), -1)
+        if number >= 0 and not kernel.folded and self.plans[number][place].settings["folded"]:
+            plan = self.plans[number][place]
+            settings = {**plan.settings, "folded": False}
+            self.plans[number][place] = dataclasses.replace(plan, settings=settings)
+
+    def _product(self, kernel: Any, products: Sequence[Any]) -> None:
+        technique, number = self._decided(kernel.layer, kernel.variable)
+        if technique is None:
+            return
+        place = self.place_of[kernel.layer, kernel.variable]
+        plan = self.plans[number][place]
+        key = self._key(kernel.tensor)
+        settings = {**plan.settings, "key": key}
+        if products[0].scales == 1 and math.prod(plan.kernel.shape) > 1:
+            settings["channels"] = ()
+        self.plans[number][place] = dataclasses.replace(plan, settings=settings)
+        live = self.kernels[place]
+        scale = plan.kernel.scale
+        norm = None
+        if scale is not None and not scale.before and kernel.folded:
+            norm = self._twin(scale.layer)
+        told = not self._verified(live, norm, products[0])
+        for call, product in enumerate(products):
+            point = self._linear_point(live, norm, call)
+            given = self._input_key(product, point)
+            if told or point is None or given is None:
+                note = f"quantize: the bias behind {kernel.variable!r} is not simulated"
+                self.notes += [] if note in self.notes else [note]
+                continue
+            about: dict[str, Any] = {"weight": key, "input": given, "norm": norm is not None}
+            self.taps[point]["product"] = about | ({"bare": True} if point.kind == "mid" else {})
+            owner = live.owners[-1][1]
+            if norm is not None and getattr(owner, "bias", None) is not None:
+                output = Place(*self.numbers[id(owner)], "out", 0, call)
+                self.taps[output]["tells"] = f"{key}:bias"
+            twice = product.operator == "CONV_2D" and product.bits == 4
+            for output in self.map.places.get(product.output, ()):
+                if output.kind != "in" and "bits" in self.taps.get(output, {}):
+                    self.taps[output]["result"] = {"weight": key, "twice": twice}
+
+    def _input_key(self, product: Any, point: Place | None) -> str | None:
+        """The key of the range of what a kernel is multiplied with, if it is told before."""
+        root, order = self.map.placement.root(product.input), self.map.order
+        places = () if root is None else self.map.places.get(root.tensor, ())
+        if root is None or point is None or point not in order or not places:
+            return None
+        if all(order[place] >= order[point] for place in places):
+            return None
+        return self._root_key(root.tensor)
+
+    def _twin(self, layer: keras.layers.Layer) -> keras.layers.Layer | None:
+        """The layer of this model that a plan's (of the model it was copied from) stands for."""
+        if id(layer) in self.numbers:
+            return layer
+        for _, outer in outermost_layers(self.model):
+            for _, inner in layers_inside(outer, ""):
+                if inner.name == layer.name and type(inner) is type(layer):
+                    return inner
+        return None
+
+    def _linear_point(self, kernel: Kernel, norm: Any, call: int) -> Place | None:
+        """Where all that becomes the bias has been added, and nothing else has happened."""
+        layer: Any = kernel.owners[-1][1] if norm is None else norm
+        if id(layer) not in self.numbers:
+            return None
+        if _is_first_step(kernel):
+            return Place(*self.numbers[id(layer)], "mid", 0, call)
+        activation = getattr(layer, "activation", None)
+        linear = norm is not None or activation in (None, keras.activations.linear)
+        return Place(*self.numbers[id(layer)], "out" if linear else "pre", 0, call)
+
+    def _verified(self, kernel: Kernel, norm: Any, product: Any) -> bool:
+        """Whether the file's bias is what the layers make of theirs."""
+        from litesmith.export import flatbuffer
+
+        owner: Any = kernel.owners[-1][1]
+        own = None if _is_first_step(kernel) else getattr(owner, "bias", None)
+        bias = np.zeros(()) if own is None else to_numpy(own).astype(np.float64)
+        if norm is not None:
+            factor, shift = (to_numpy(each).astype(np.float64) for each in norm_factors(norm))
+            bias = shift + bias.ravel() * factor
+        graph = flatbuffer.read(self.float_model.content).subgraphs[0]
+        stored = next((t.data for t in graph.tensors if product.bias and t.name == product.bias), 0)
+        stored = np.ravel(np.asarray(0.0 if stored is None else stored, np.float64))
+        if stored.size not in (1, bias.size) and bias.size != 1:
+            return False
+        size = max(float(np.abs(bias).max()), float(np.abs(stored).max()), 1e-3)
+        return bool((np.abs(stored - bias.ravel()) <= 1e-4 * size).all())
