@@ -1,6 +1,6 @@
 """Peak memory of a training step on 25 million weights, prepared ÷ plain Keras.
 
-    KERAS_BACKEND=tensorflow python benchmarks/step_memory.py --make prune-0.8 cluster-16 cluster-256
+    python benchmarks/step_memory.py --make prune-0.8 cluster-16 cluster-256
 
 ResNet50 at 64×64, batch 8, Adam; each model in a fresh process, which compiles and runs one step,
 then sets the system's high-water mark back, and runs three more. The figure is the mark after them,

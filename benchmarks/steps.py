@@ -5,8 +5,8 @@
 Each network is trained in alternating rounds, plain and prepared, in one process a backend. A
 round is a `fit` of some steps, so everything `fit` does counts; rounds are short, so that what else
 the machine does strikes both alike. The ratio is the median of the rounds' ratios, the spread their
-middle half; beside them stands the ratio of the fastest rounds. The schedules run all through the measurement, at
-their default frequency: a mask is made anew every 100 steps, as tfmot does.
+middle half; beside them stands the ratio of the fastest rounds. The schedules run all through the
+measurement, at their default frequency: a mask is made anew every 100 steps, as tfmot does.
 With `--stock`, tfmot is measured the same way in an environment of its own, against plain
 tf_keras. Variable bytes are the model's, without the optimizer's.
 """

@@ -1,4 +1,4 @@
-"""Progress of the techniques in TensorBoard: sparsity, clusters in use, whatever a technique tells."""
+"""Progress of the techniques in TensorBoard: sparsity, clusters in use, whatever one tells."""
 
 from __future__ import annotations
 

@@ -38,8 +38,11 @@ def test_the_event_files_follow_training(tmp_path):
     x, y = rng.normal(size=(64, 8)).astype("float32"), rng.normal(size=(64, 4)).astype("float32")
     prepared.fit(x, y, batch_size=16, epochs=3, verbose=0, callbacks=[ls.Summaries(tmp_path)])
     found = points(tmp_path)
-    names = {f"litesmith/{layer}/kernel/{what}" for layer in ("one", "two")
-             for what in ("sparsity", "clusters_used")}
+    names = {
+        f"litesmith/{layer}/kernel/{what}"
+        for layer in ("one", "two")
+        for what in ("sparsity", "clusters_used")
+    }
     assert set(found) == names
     sparsity = found["litesmith/one/kernel/sparsity"]
     assert [step for step, _ in sparsity] == [0, 1, 2]

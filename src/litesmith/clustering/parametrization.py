@@ -171,9 +171,7 @@ class Codebook(Parametrization):
                     lambda: self._followed(stored, current, before),
                 )
             else:
-                table = ops.cond(
-                    due, lambda: self._means(stored, current, before), lambda: before
-                )
+                table = ops.cond(due, lambda: self._means(stored, current, before), lambda: before)
             self.index.assign(index)
             self.centroids.assign(self._padded(table))
             self.count.assign(count + 1)

@@ -9,7 +9,7 @@ from litesmith.parametrize.kernels import Kernel, Layout, find_kernels
 from litesmith.parametrize.neighbours import Scale, find_scales
 from litesmith.parametrize.parametrization import Holder, Parametrization
 from litesmith.parametrize.recording import Event, record
-from litesmith.parametrize.sites import Place, Tap, Use, tell, told
+from litesmith.parametrize.sites import Place, Tap, Use
 from litesmith.parametrize.subclassed import mark_subclassed
 from litesmith.parametrize.swap import (
     attach,
@@ -19,6 +19,7 @@ from litesmith.parametrize.swap import (
     plain_weights,
     used_weights,
 )
+from litesmith.parametrize.telling import tell, told
 from litesmith.parametrize.walking import inner_layers, outermost_layers
 
 __all__ = [

@@ -19,6 +19,7 @@ import numpy as np
 from keras import ops
 
 from litesmith.parametrize import internals
+from litesmith.parametrize.telling import told
 
 layers = keras.layers
 
@@ -126,7 +127,6 @@ def unfold_input(
 # Least share of a batch's statistics in the moving ones. A weight that changes its value moves the
 # mean of its channel at once, and Keras's usual 0.01 is a hundred steps behind.
 _LEAST_RATE = 0.05
-_GAIN = "litesmith_gain"
 
 
 def gain(used: Any, stored: Any, axes: Sequence[int]) -> Any:
@@ -152,9 +152,9 @@ def gain(used: Any, stored: Any, axes: Sequence[int]) -> Any:
     return ops.where(alive, above, 1.0) / ops.where(alive, below, 1.0)
 
 
-def tell(scale: keras.layers.Layer, value: Any) -> None:
-    """Tell what scales a layer the `gain` of the call that it is going to scale."""
-    internals.set_plainly(scale, _GAIN, value)
+def gain_key(scale: keras.layers.Layer) -> str:
+    """Under which key what scales a layer is told the `gain` of the call it is going to scale."""
+    return f"gain:{id(scale)}"
 
 
 def hold(scale: keras.layers.Layer) -> None:
@@ -196,9 +196,8 @@ def hold(scale: keras.layers.Layer) -> None:
             epsilon=scale.epsilon,
         )
         rate = max(1.0 - scale.momentum, _LEAST_RATE)
-        told = vars(scale).get(_GAIN)
-        internals.set_plainly(scale, _GAIN, None)  # it is of this very call
-        own = batch if told is None else batch / told
+        more = told(gain_key(scale))
+        own = batch if more is None else batch / more
         scale.moving_mean.assign(moving_mean + (batch_mean - moving_mean) * rate)
         scale.moving_variance.assign(moving + (own - moving) * rate)
         return ops.cast(normal, scale.compute_dtype)

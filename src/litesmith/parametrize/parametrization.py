@@ -13,6 +13,7 @@ from keras import ops
 
 from litesmith.errors import ModelError
 from litesmith.parametrize import folding, internals
+from litesmith.parametrize.telling import tell
 
 _noted: contextvars.ContextVar[bool | None] = contextvars.ContextVar("training", default=None)
 
@@ -341,7 +342,7 @@ class Holder(keras.layers.Layer):
             self._variables, self._chains, self.scales(), strict=True
         ):
             # A copy is a snapshot: under TensorFlow converting gives the variable itself back.
-            weight = ops.copy(variable)
+            weight = stored = ops.copy(variable)
             factor = None
             for link in chain:
                 if link.folded and factor is None and scale is not None:
@@ -349,7 +350,7 @@ class Holder(keras.layers.Layer):
                     factor = folding.spread(factor, weight.shape, scale[1])
                     weight = stored = weight * factor
                 weight = link.transform(weight, bool(training))
-            if factor is not None and training:
-                folding.tell(scale[0], folding.gain(weight, stored, scale[1]))
+            if scale is not None and factor is not None and training:
+                tell(folding.gain_key(scale[0]), folding.gain(weight, stored, scale[1]))
             used.append(weight if folded or factor is None else weight / factor)
         return used

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import threading
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +16,7 @@ import keras
 
 from litesmith.parametrize import decomposing, internals
 from litesmith.parametrize.parametrization import Parametrization
+from litesmith.parametrize.telling import present as _pass
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -74,36 +73,6 @@ class Use:
         """Store what changed, outside of any scope of ours."""
 
 
-class _Told(threading.local):
-    """What earlier layers of the same pass through a model tell later ones, by key."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-        self.calls: dict[int, int] = {}
-        self.run: Callable[[], Any] = lambda: None
-
-
-_told = _Told()
-
-
-def open_pass() -> None:
-    """Forget what was told, if the layer that is called now is not in the same pass any more."""
-    current = internals.current_pass()
-    if current is None or _told.run() is not current:
-        _told.values, _told.calls = {}, {}
-        _told.run = (lambda: None) if current is None else weakref.ref(current)
-
-
-def tell(key: str, value: Any) -> None:
-    """Leave a tensor, or several, for later layers of the same pass."""
-    _told.values[key] = value
-
-
-def told(key: str | None) -> Any:
-    """What was left under a key, or None."""
-    return _told.values.get(key or "")
-
-
 class Taps:
     """The taps of one swapped layer, during one of its calls.
 
@@ -125,7 +94,7 @@ class Taps:
         self.uses = []
         _count(outer)
         for layer, site, tap in sites:
-            if layer is outer and site["call"] != _told.calls[id(outer)]:
+            if layer is outer and site["call"] != _pass.calls[id(outer)]:
                 continue
             use = tap.begin(layer, training)
             self.at.setdefault((id(layer), site["kind"]), []).append((site, use))
@@ -135,7 +104,7 @@ class Taps:
         """The uses at a layer in its present call, by the number of the tensor."""
         found: dict[int, list[Use]] = {}
         for site, use in self.at.get((id(layer), kind), ()):
-            if site["call"] == _told.calls.get(id(layer), 0):
+            if site["call"] == _pass.calls.get(id(layer), 0):
                 found.setdefault(site["index"], []).append(use)
         return found
 
@@ -235,7 +204,7 @@ def is_value(value: Any) -> bool:
 
 def _count(layer: keras.layers.Layer) -> None:
     """Count one more call of a layer in the present pass, from 0."""
-    _told.calls[id(layer)] = _told.calls.get(id(layer), -1) + 1
+    _pass.calls[id(layer)] = _pass.calls.get(id(layer), -1) + 1
 
 
 def _replaced(layer: keras.layers.Layer, name: str, value: Any) -> Callable[[], None]:

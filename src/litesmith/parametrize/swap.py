@@ -17,7 +17,8 @@ import keras
 
 from litesmith.parametrize import internals
 from litesmith.parametrize.parametrization import Holder, Parametrization
-from litesmith.parametrize.sites import Taps, open_pass
+from litesmith.parametrize.sites import Taps
+from litesmith.parametrize.telling import open_pass
 from litesmith.parametrize.walking import inner_layers, locate, outermost_layers
 
 HOLDER = "litesmith_holder"

@@ -322,9 +322,7 @@ class _Engine:
                 self.baseline.float_model = convert(self.baseline.model)
             source = self.baseline.float_model
             self.weights = histograms.weights(source.content, source.kernels)
-        after = histograms.weights(
-            Path(artifact.path).read_bytes(), artifact.manifest.kernels
-        )
+        after = histograms.weights(Path(artifact.path).read_bytes(), artifact.manifest.kernels)
         histograms.add(result.layers, after, self.weights)
 
     def _evaluate(self, trained: _Trained, artifact: Any, result: VariantResult) -> None:

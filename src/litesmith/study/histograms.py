@@ -64,7 +64,9 @@ def histogram(after: np.ndarray, before: np.ndarray | None) -> Histogram | None:
     )
 
 
-def add(rows: Sequence[Layer], after: Weights, before: Mapping[tuple[str, str], np.ndarray]) -> None:
+def add(
+    rows: Sequence[Layer], after: Weights, before: Mapping[tuple[str, str], np.ndarray]
+) -> None:
     """Give each row the histogram of its kernel.
 
     Args:
