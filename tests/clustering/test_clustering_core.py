@@ -75,6 +75,23 @@ def test_the_nearest_centroid_is_found(clusters):
 
 
 @pytest.mark.every_backend
+@pytest.mark.parametrize("clusters", [2, 16, 256])
+def test_walking_ends_at_the_nearest_centroid(clusters):
+    rng = np.random.default_rng(clusters)
+    tensor = keras.ops.convert_to_tensor
+    table = np.sort(rng.normal(size=(3, clusters)).astype("float32"), axis=1)
+    values = tensor(rng.normal(size=(7, 6)).astype("float32"))
+    ids = np.arange(6, dtype=np.int32)[None] // 2
+    expected = to_numpy(core.nearest(values, tensor(table), ids))
+    index = rng.integers(0, clusters, (7, 6)).astype("uint8")
+    farthest = np.abs(index.astype(int) - expected).max()
+    for _ in range(farthest):
+        before, index = index, to_numpy(core.walk(values, tensor(table), tensor(index), ids))
+        assert np.abs(index.astype(int) - before).max() == 1
+    assert (index == expected).all()
+
+
+@pytest.mark.every_backend
 def test_repeated_centroids_are_not_chosen():
     table = np.array([[1, 3, 3, 3]], "float32")
     values = keras.ops.convert_to_tensor(np.array([0.0, 2.9, 9.0], "float32"))

@@ -319,19 +319,27 @@ def test_statistics_keep_up_without_feedback():
 
 
 @pytest.mark.every_backend
-@pytest.mark.parametrize("assignment", ["nearest", "fixed"])
-def test_between_full_searches_weights_walk_to_the_next_centroid(assignment):
+@pytest.mark.parametrize(
+    "options, expected",
+    [({}, [1, 2, 3]), ({"assignment": "fixed"}, [0, 0, 0]), ({"freeze": 3}, [1, 2, 2])],
+)
+def test_weights_walk_from_centroid_to_centroid(options, expected):
     model = chain((16,), layers.Dense(8))
-    technique = ls.Cluster(clusters=4, frequency=1000, assignment=assignment)
+    technique = ls.Cluster(clusters=4, frequency=1000, **options)
     prepared = ls.prepare(model, technique)
     (dense,) = [layer for layer in prepared.layers if layer.weights]
     (book,) = holder_of(dense).links
-    prepared(np.zeros((1, 16), "float32"), training=True)  # step 0: the full search
+    prepared(np.zeros((1, 16), "float32"), training=True)  # step 0: the means
     table = to_numpy(book.centroids)[0]
     dense.kernel.assign(np.full((16, 8), 99.0))
     seen = []
     for _ in range(3):
         prepared(np.zeros((1, 16), "float32"), training=True)
         seen.append(int(to_numpy(book.index).min()))
-    assert seen == ([1, 2, 3] if assignment == "nearest" else [0, 0, 0])
+    assert seen == expected
     assert (to_numpy(book.centroids)[0] == table).all()
+
+
+def test_a_study_freezes_assignments_at_the_end():
+    assert ls.Recipe(ls.Cluster(clusters=4)).laid_out(100).techniques[0].freeze == 80
+    assert ls.Recipe(ls.Cluster(clusters=4, freeze=7)).laid_out(100).techniques[0].freeze == 7

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from litesmith.options import whole_number
 from litesmith.parametrize import Kernel
 from litesmith.technique import Plan, Technique
 
+# Where a study lays the recipe out, assignments stay as they are after this share of training.
+FROZEN_SHARE = 0.8
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cluster(Technique):
@@ -39,10 +42,13 @@ class Cluster(Technique):
             or "kmeans++".
         granularity: what shares a codebook: `PerTensor()`, `PerChannel()` (output channels), or
             `PerChannelGroup(8)`.
-        assignment: "nearest" re-assigns each weight, as it is stored and trained, to the nearest
-            centroid; "fixed" leaves it in the cluster it starts in.
-        frequency: training steps from one full search and renewal of the centroids to the next; in
-            between a weight moves to the neighbouring centroid when it crosses the middle.
+        assignment: "nearest" moves each weight, as it is stored and trained, to the neighbouring
+            centroid when it crosses the middle; "fixed" leaves it in the cluster it starts in.
+        frequency: training steps from one renewal of the centroids, which become the means of
+            their members, to the next.
+        freeze: training step from which on assignments stay as they are, so that BatchNorm's
+            statistics and the centroids settle; None never, but four fifths of the run where a
+            study lays the recipe out.
         preserve_zeros: zeros stay zeros; where the weights have none, one centroid is zero. After
             pruning that is so without asking, and no other weight becomes zero.
 
@@ -58,6 +64,7 @@ class Cluster(Technique):
     granularity: Granularity = PerTensor()
     assignment: Literal["nearest", "fixed"] = "nearest"
     frequency: int = 10
+    freeze: int | None = None
     preserve_zeros: bool = False
 
     def __post_init__(self) -> None:
@@ -65,6 +72,8 @@ class Cluster(Technique):
         object.__setattr__(self, "granularity", granularity_from(self.granularity))
         whole_number("cluster: clusters", self.clusters, least=2, most=256)
         whole_number("cluster: frequency", self.frequency, least=1)
+        if self.freeze is not None:
+            whole_number("cluster: freeze", self.freeze, least=0)
         choices: dict[str, Sequence[Any]] = {
             "initialization": list(INITIALIZATIONS),
             "assignment": ["nearest", "fixed"],
@@ -128,11 +137,18 @@ class Cluster(Technique):
             initialization=self.initialization,
             assignment=self.assignment,
             frequency=self.frequency,
+            freeze=self.freeze,
             channels=self.channels,
             zero="pinned" if self.preserve_zeros else "free",
             outputs=plan.kernel.layout.outputs,
             folded=plan.settings["folded"],
         )
+
+    def laid_out(self, steps: int) -> Self:
+        """With assignments that stay in the last fifth of the run, where nothing else is said."""
+        if self.freeze is not None or steps < 1:
+            return self
+        return dataclasses.replace(self, freeze=round(FROZEN_SHARE * steps))
 
     def broken_promise(self, values: np.ndarray, plan: Plan, *, finished: bool) -> str | None:
         """No more distinct values than clusters, in the kernel or in each group of channels."""

@@ -25,8 +25,8 @@ class Codebook(Parametrization):
         clusters: distinct values in a group.
         initialization: a key of `INITIALIZATIONS`.
         assignment: "nearest" or "fixed".
-        frequency: training steps from one full search and renewal of the centroids to the next; in
-            between a weight moves to the neighbouring centroid when it crosses the middle.
+        frequency: training steps from one renewal of the centroids to the next.
+        freeze: training step from which on assignments stay; None never.
         channels: output channels in a group; None for one group.
         zero: "free"; "kept", where zeros pass through and no other weight becomes zero;
             "pinned", where one centroid is zero.
@@ -40,6 +40,7 @@ class Codebook(Parametrization):
         "initialization",
         "assignment",
         "frequency",
+        "freeze",
         "channels",
         "zero",
         "outputs",
@@ -53,6 +54,7 @@ class Codebook(Parametrization):
         initialization: str,
         assignment: str,
         frequency: int,
+        freeze: int | None = None,
         channels: int | None,
         zero: str,
         outputs: tuple[int, ...],
@@ -62,7 +64,7 @@ class Codebook(Parametrization):
     ):
         super().__init__(**options)
         self.clusters, self.initialization = clusters, initialization
-        self.assignment, self.frequency = assignment, frequency
+        self.assignment, self.frequency, self.freeze = assignment, frequency, freeze
         self.channels, self.zero, self.pruned = channels, zero, pruned
         self.outputs, self._folded = tuple(outputs), folded
         self.group_ids, self.groups = core.group_ids(self.shape, self.outputs, channels)
@@ -146,15 +148,15 @@ class Codebook(Parametrization):
             means = ops.where(ops.equal(table, 0.0), 0.0, means)
         return means
 
-    def _renewed(self, weight: Any, table: Any) -> tuple[Any, Any]:
-        """Nearest centroids, anew, and then the means of their members."""
-        table = ops.sort(table, axis=1)
-        index = core.nearest(weight, table, self.group_ids)
-        return ops.cast(index, "uint8"), self._means(weight, index, table)
+    def _followed(self, weight: Any, index: Any, table: Any, step: Any) -> Any:
+        """Members that have crossed the middle to the next centroid are its members now."""
 
-    def _followed(self, weight: Any, index: Any, table: Any) -> tuple[Any, Any]:
-        """Members that have crossed the middle to the next centroid; centroids stay."""
-        return ops.cast(core.walk(weight, table, index, self.group_ids), "uint8"), table
+        def walk() -> Any:
+            return ops.cast(core.walk(weight, table, index, self.group_ids), "uint8")
+
+        if self.freeze is None:
+            return walk()
+        return ops.cond(step < self.freeze, walk, lambda: index)
 
     def transform(self, weight: Any, training: bool) -> Any:
         """Each weight's centroid; in training assignments and centroids are updated first."""
@@ -162,16 +164,13 @@ class Codebook(Parametrization):
         if training:
             stored = ops.cast(ops.stop_gradient(weight), "float32")
             count = ops.copy(self.count)
-            due = ops.equal(count % (self.frequency * self.calls_per_step), 0)
-            current, before = index, table
             if self.assignment == "nearest":
-                index, table = ops.cond(
-                    due,
-                    lambda: self._renewed(stored, before),
-                    lambda: self._followed(stored, current, before),
-                )
-            else:
-                table = ops.cond(due, lambda: self._means(stored, current, before), lambda: before)
+                index = self._followed(stored, index, table, count // self.calls_per_step)
+            due = ops.equal(count % (self.frequency * self.calls_per_step), 0)
+            members, before = index, table
+            table = ops.cond(
+                due, lambda: ops.sort(self._means(stored, members, before), 1), lambda: before
+            )
             self.index.assign(index)
             self.centroids.assign(self._padded(table))
             self.count.assign(count + 1)
