@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -32,9 +33,11 @@ class Grid(Parametrization):
         keep: whether no weight becomes zero that was not (after pruning).
         shared: whether all channels share a scale (after clustering).
         freeze: training step from which on the scale stays; None never.
+        learned: whether the optimizer trains the scale (Esser et al., "Learned step size
+            quantization", 2020) where it is kept and not shared.
     """
 
-    fields = ("bits", "channels", "key", "keep", "shared", "freeze")
+    fields = ("bits", "channels", "key", "keep", "shared", "freeze", "learned")
 
     def __init__(
         self,
@@ -46,11 +49,13 @@ class Grid(Parametrization):
         keep: bool = False,
         shared: bool = False,
         freeze: int | None = None,
+        learned: bool = False,
         **options: Any,
     ):
         super().__init__(**options)
         self.bits, self.channels, self.key = bits, tuple(channels), key
         self.keep, self.shared, self.freeze, self._folded = keep, shared, freeze, folded
+        self.learned = learned
 
     @property
     def folded(self) -> bool:
@@ -90,6 +95,12 @@ class Grid(Parametrization):
             kept = tuple(s if a in self.channels else 1 for a, s in enumerate(self.shape))
             self.scale = self.state("scale", kept, "ones")
             self.count = self.state("count", (), "zeros", "int32")
+            if self.learned:
+                self.growth = self.state("growth", kept, trainable=True)
+
+    @property
+    def _learns(self) -> bool:
+        return self.learned and self.searched and not self.shared
 
     def start(self, weight: np.ndarray) -> None:
         """The scale of the weight as it is."""
@@ -99,6 +110,8 @@ class Grid(Parametrization):
 
     def scale_of(self, weight: Any) -> Any:
         """The scale in inference; of `scale_shape`, or that of `channels`."""
+        if self._learns:
+            return ops.copy(self.scale) * ops.exp(ops.copy(self.growth))
         if self.searched:
             return ops.copy(self.scale)
         return core.grid_scale(ops.cast(weight, "float32"), self.bits, self.reduced)
@@ -108,12 +121,27 @@ class Grid(Parametrization):
         stored = ops.cast(ops.stop_gradient(weight), "float32")
         scale = self.scale_of(stored)
         if training and self.searched:
-            scale = self._followed(stored, scale)
+            if self._learns:
+                self.count.assign(ops.copy(self.count) + 1)
+            else:
+                scale = self._followed(stored, scale)
         if self.key:
-            tell(self.key, scale)
+            tell(self.key, ops.stop_gradient(scale))
             tell(self.key + ":folded", self.folded)
+        if self._learns:
+            return self._with_gradient_of_scale(weight, scale)
         used = core.to_grid(stored, scale, self.bits, self.keep) * scale
         return core.straight_through(ops.cast(used, weight.dtype), weight)
+
+    def _with_gradient_of_scale(self, weight: Any, scale: Any) -> Any:
+        """Rounded; the scale gets round(w/s) − w/s inside of the grid, and its end outside."""
+        end = float(core.limit(self.bits))
+        members = math.prod(self.shape) / max(1, math.prod(self.scale_shape))
+        scale = core.slowed(scale, 1.0 / math.sqrt(members * end))
+        ratio = ops.cast(weight, "float32") / scale
+        whole = core.to_grid(ops.cast(weight, "float32"), scale, self.bits, self.keep)
+        whole = core.straight_through(whole, ops.clip(ratio, -end, end))
+        return ops.cast(whole * scale, weight.dtype)
 
     def _followed(self, stored: Any, scale: Any) -> Any:
         count = ops.copy(self.count)
@@ -157,6 +185,7 @@ class Range(Tap):
         result: of an operator with a kernel: `{"weight", "twice"}`, the kernel's key and whether
             it is rounded twice, as int4 convolutions are.
         momentum: of the moving average.
+        learned: whether the optimizer trains the ends, from where the first steps have put them.
     """
 
     fields = (
@@ -171,6 +200,7 @@ class Range(Tap):
         "freeze",
         "result",
         "momentum",
+        "learned",
     )
 
     def __init__(
@@ -187,6 +217,7 @@ class Range(Tap):
         freeze: int | None = None,
         result: dict[str, Any] | None = None,
         momentum: float = MOMENTUM,
+        learned: bool = False,
         **options: Any,
     ):
         super().__init__(**options)
@@ -194,6 +225,7 @@ class Range(Tap):
         for name, value in {"product": product, "result": result}.items():
             object.__setattr__(self, name, value)  # past Keras's tracking of dicts
         self.norm, self.tells, self.freeze, self.momentum = norm, tells, freeze, momentum
+        self.learned = learned
 
     @property
     def observes(self) -> bool:
@@ -205,6 +237,8 @@ class Range(Tap):
         if self.observes:
             self.range = self.state("range", (2,), aggregation="mean")
             self.count = self.state("count", (), "zeros", "int32")
+            if self.learned:
+                self.growth = self.state("growth", (2,), trainable=True)
 
     def set_range(self, low: float, high: float) -> None:
         """Set the range, from calibration."""
@@ -214,7 +248,10 @@ class Range(Tap):
         """The range, as numbers; (0, 0) where there is none yet."""
         if self.low is not None and self.high is not None:
             return self.low, self.high
-        low, high = ops.convert_to_numpy(self.range)
+        ends = ops.copy(self.range)
+        if self.learned:
+            ends = ends * ops.exp(ops.copy(self.growth))
+        low, high = ops.convert_to_numpy(ends)
         return float(low), float(high)
 
     def begin(self, layer: keras.layers.Layer, training: bool) -> _RangeUse:
@@ -238,6 +275,7 @@ class _RangeUse(Use):
         if tap.observes:
             self.range, self.count = ops.copy(tap.range), ops.copy(tap.count)
             self.before = self.count
+            self.growth = ops.exp(ops.copy(tap.growth)) if tap.learned else None
         self.bias = bias_of(layer, tap.product) if tap.product and not training else {}
         if tap.tells and getattr(layer, "bias", None) is not None:
             tell(tap.tells, ops.cast(ops.copy(layer.bias), "float32"))
@@ -296,11 +334,16 @@ class _RangeUse(Use):
             else:
                 if self.training:
                     self._observe(value)
-                low, high = self.range[0], self.range[1]
+                ends = self.range if self.growth is None else self.range * self.growth
+                low, high = ends[0], ends[1]
             scale, zero = core.parameters(low, high, tap.bits)
             scale, zero = ops.stop_gradient(scale), ops.stop_gradient(zero)
             if tap.key:
                 tell(tap.key, (scale, zero))
+        if self.training and tap.observes and tap.learned:
+            # This one has gradients for the ends, too.
+            low, high = ops.minimum(low, 0.0), ops.maximum(high, 1e-6)
+            return keras.quantizers.fake_quant_with_min_max_vars(value, low, high, tap.bits)
         if self.training:
             return _rounded_in_training(value, scale, zero, tap.bits)
         if tap.result:
@@ -314,7 +357,9 @@ class _RangeUse(Use):
     def _observe(self, value: Any) -> None:
         tap = self.tap
         step = self.before // tap.calls_per_step
-        due = ops.logical_or(step < FIRST_STEPS, ops.equal(step % PERIOD, 0))
+        due = step < FIRST_STEPS
+        if not tap.learned:
+            due = ops.logical_or(due, ops.equal(step % PERIOD, 0))
         if tap.freeze is not None:
             due = ops.logical_and(due, step < tap.freeze)
         current = self.range

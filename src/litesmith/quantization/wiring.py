@@ -306,6 +306,7 @@ class _Wirer:
                 shape=(),
                 freeze=first.freeze,
                 momentum=first.momentum,
+                learned=first.ranges == "learned",
                 **settings,
             )
             taps[place.outer].append((place.site, tap))
