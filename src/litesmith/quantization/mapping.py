@@ -34,12 +34,14 @@ class Map:
         unmapped: tensors with a range of their own that were not found: they stay float, and so
             does what computes with them.
         order: of all places of the model, when something first comes by.
+        takers: for each tensor that is requantized the places of layers that take it.
     """
 
     placement: Any
     places: Mapping[str, tuple[Place, ...]]
     unmapped: frozenset[str]
     order: Mapping[Place, int]
+    takers: Mapping[str, tuple[Place, ...]]
 
 
 def map_tensors(
@@ -87,7 +89,18 @@ def map_tensors(
     order: dict[Place, int] = {}
     for number, event in enumerate(events):
         order.setdefault(event.place, number)
-    return Map(asked, places, missing, order)
+    takers = {
+        name: tuple(
+            event.place
+            for event in events
+            if event.place.kind == "in"
+            and event.value.size == values[name].size
+            and _close(np.ravel(values[name]), event.value)
+        )
+        for name, _ in asked.requantized
+        if name in values
+    }
+    return Map(asked, places, missing, order, takers)
 
 
 def _has_range(places: tuple[Place, ...], ranged: Container[str] | None) -> bool:

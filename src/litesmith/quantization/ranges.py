@@ -28,6 +28,8 @@ class Range(Tap):
         norm: whether it is the product of a BatchNorm that is computed in two steps; then what
             comes by is the sum, and factor and shift are integers, too.
         tells: a key under which the layer's bias is told to the BatchNorm that takes it over.
+        requantized: `{"from", "to"}`, the keys of two scales, where the layer takes the tensor in
+            the scale of what it gives.
         freeze: training step from which on the range stays; None never.
         result: of an operator with a kernel: `{"weight", "twice"}`, the kernel's key and whether
             it is rounded twice, as int4 convolutions are.
@@ -46,6 +48,7 @@ class Range(Tap):
         "tells",
         "freeze",
         "result",
+        "requantized",
         "momentum",
         "learned",
     )
@@ -63,13 +66,15 @@ class Range(Tap):
         tells: str = "",
         freeze: int | None = None,
         result: dict[str, Any] | None = None,
+        requantized: dict[str, str] | None = None,
         momentum: float = MOMENTUM,
         learned: bool = False,
         **options: Any,
     ):
         super().__init__(**options)
         self.bits, self.key, self.source, self.low, self.high = bits, key, source, low, high
-        for name, value in {"product": product, "result": result}.items():
+        dicts = {"product": product, "result": result, "requantized": requantized}
+        for name, value in dicts.items():
             object.__setattr__(self, name, value)  # past Keras's tracking of dicts
         self.norm, self.tells, self.freeze, self.momentum = norm, tells, freeze, momentum
         self.learned = learned
@@ -123,6 +128,10 @@ class _RangeUse(Use):
             self.range, self.count = ops.copy(tap.range), ops.copy(tap.count)
             self.before = self.count
             self.growth = ops.exp(ops.copy(tap.growth)) if tap.learned else None
+        if tap.key and tap.observes and not training:
+            # What the layer takes may be wanted in the scale of what it gives.
+            ends = self.range if self.growth is None else self.range * self.growth
+            tell(tap.key, core.parameters(ends[0], ends[1], tap.bits or 8))
         self.bias = bias_of(layer, tap.product) if tap.product and not training else {}
         if tap.tells and getattr(layer, "bias", None) is not None:
             tell(tap.tells, ops.cast(ops.copy(layer.bias), "float32"))
@@ -135,6 +144,8 @@ class _RangeUse(Use):
             watch(tap, value - norm_factors(self.layer)[1] if tap.norm else value)
             return value
         value = ops.cast(value, "float32")
+        if tap.requantized and not self.training:
+            value = self._in_the_scale_of_the_output(value)
         if tap.product and not self.training:
             value = self._with_bias_on_grid(value)
         if tap.norm:
@@ -142,6 +153,15 @@ class _RangeUse(Use):
         elif tap.bits is not None:
             value = self._rounded(value)
         return ops.cast(value, dtype)
+
+    def _in_the_scale_of_the_output(self, value: Any) -> Any:
+        """Integers of one scale as integers of another: the ratio has eight bits of fraction."""
+        keys = self.tap.requantized or {}
+        had, wanted = told(keys.get("from")), told(keys.get("to"))
+        if had is None or wanted is None:
+            return value
+        ratio = ops.round(256.0 * had[0] / wanted[0])
+        return ops.floor(ops.round(value / had[0]) * ratio / 256.0 + 0.5) * wanted[0]
 
     def _with_bias_on_grid(self, value: Any) -> Any:
         product = self.tap.product

@@ -136,6 +136,8 @@ class _Wirer:
         for name, each in asked.activations.items():
             for place in self.map.places.get(name, ()):
                 self._round(place, name, each)
+        for name, output in asked.requantized:
+            self._requantize(name, output)
         for kernel in self.float_model.kernels:
             self._fold(kernel)
             if kernel.tensor in asked.products:
@@ -195,6 +197,18 @@ class _Wirer:
                     del self.taps[place]
                 return
             settings.update(bits=each.bits, source=self._root_key(root.tensor))
+
+    def _requantize(self, name: str, output: str) -> None:
+        """Where a layer takes a tensor in the scale of what it gives, as concatenations do."""
+        root = self.map.placement.root(name)
+        for given in self.map.places.get(output, ()):
+            if given.kind != "out" or root is None or "key" not in self.taps.get(given, {}):
+                continue
+            for place in self.map.takers.get(name, ()):
+                same = (place.outer, place.inner, place.call)
+                if same == (given.outer, given.inner, given.call) and not self.taps[place]:
+                    about = {"from": self._root_key(root.tensor), "to": self.taps[given]["key"]}
+                    self.taps[place].update(requantized=about)
 
     def _root_key(self, tensor: str) -> str:
         """The key under which the range of a tensor is told."""
