@@ -20,7 +20,7 @@ SAVED = {
     "Holder": "litesmith.parametrize.parametrization",
     "Mask": "litesmith.pruning.parametrization",
     "Parametrized": "litesmith.parametrize.swap",
-    "Range": "litesmith.quantization.parametrization",
+    "Range": "litesmith.quantization.ranges",
 }
 
 

@@ -81,6 +81,48 @@ def plan(
     return all_plans, Report(tuple(entries), tuple(notes))
 
 
+def wired(
+    model: keras.Model,
+    techniques: Sequence[Technique],
+    plans: list[dict[int, Plan]],
+    *,
+    strict: bool,
+) -> tuple[list[dict[int, Plan]], dict[int, list[Any]], tuple[str, ...]]:
+    """Decide what passes through functions besides weights.
+
+    Args:
+        model: a plain copy of the model.
+        techniques: in order.
+        plans: of each, what `plan` gave.
+        strict: whether it is an error where a technique leaves something out.
+
+    Returns:
+        The plans again, the taps by the number of the outermost layer, and notes.
+
+    Raises:
+        RecipeError: the techniques do not fit each other; with `strict`, something is left out.
+    """
+    plans = list(plans)
+    taps: dict[int, list[Any]] = {}
+    notes: tuple[str, ...] = ()
+    for kind in dict.fromkeys(type(technique) for technique in techniques):
+        numbers = [n for n, technique in enumerate(techniques) if type(technique) is kind]
+        wiring = kind.wire(model, [(techniques[n], plans[n]) for n in numbers])
+        if strict and wiring.incomplete:
+            raise RecipeError(
+                kind.name,
+                expected="a model it can follow throughout, with strict=True",
+                received=wiring.notes[0],
+                fix="leave that part out by `where`, or leave strict out",
+            )
+        for number, each in zip(numbers, wiring.plans, strict=True):
+            plans[number] = each
+        for outer, sites in wiring.taps.items():
+            taps.setdefault(outer, []).extend(sites)
+        notes += wiring.notes
+    return plans, taps, notes
+
+
 def _not_taken(
     technique: Technique,
     places: Sequence[int],

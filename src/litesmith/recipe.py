@@ -29,7 +29,7 @@ from litesmith.parametrize import (
 from litesmith.quantization.calibrating import calibrate
 from litesmith.quantization.carrying import carry
 from litesmith.report import Report
-from litesmith.technique import Plan, Technique, check_technique_value
+from litesmith.technique import Technique, check_technique_value
 
 VERSION = 1
 
@@ -317,7 +317,7 @@ def prepare(
     copy = copy_model(model)
     earlier = origin(model)
     chains, taps = earlier_chains(model), earlier_taps(model)
-    plans, wired, notes = _wired(copy, recipe, plans, strict=strict)
+    plans, wired, notes = planning.wired(copy, recipe.techniques, plans, strict=strict)
     report = dataclasses.replace(report, notes=report.notes + notes)
     for number, sites in wired.items():
         taps.setdefault(number, []).extend(sites)
@@ -332,31 +332,6 @@ def prepare(
     if calibration is not None:
         calibrate(copy, calibration)
     return copy
-
-
-def _wired(
-    model: keras.Model, recipe: Recipe, plans: list[dict[int, Plan]], *, strict: bool
-) -> tuple[list[dict[int, Plan]], dict[int, list[Any]], tuple[str, ...]]:
-    """The plans again, the taps by the number of the outermost layer, and notes."""
-    plans = list(plans)
-    taps: dict[int, list[Any]] = {}
-    notes: tuple[str, ...] = ()
-    for kind in dict.fromkeys(type(technique) for technique in recipe):
-        numbers = [n for n, technique in enumerate(recipe) if type(technique) is kind]
-        wiring = kind.wire(model, [(recipe.techniques[n], plans[n]) for n in numbers])
-        if strict and wiring.incomplete:
-            raise RecipeError(
-                kind.name,
-                expected="a model it can follow throughout, with strict=True",
-                received=wiring.notes[0],
-                fix="leave that part out by `where`, or leave strict out",
-            )
-        for number, each in zip(numbers, wiring.plans, strict=True):
-            plans[number] = each
-        for outer, sites in wiring.taps.items():
-            taps.setdefault(outer, []).extend(sites)
-        notes += wiring.notes
-    return plans, taps, notes
 
 
 def _joined(earlier: Origin, recipe: Recipe, report: Report) -> Origin:

@@ -15,6 +15,7 @@ import litesmith as ls
         ("activations", True, "8, 16 or None"),
         ("freeze", -1, "of 0 or more"),
         ("momentum", 1.0, "below 1"),
+        ("ranges", "lsq", "'moving_average' or 'learned'"),
     ],
 )
 def test_a_value_out_of_range(field, value, message):

@@ -276,6 +276,38 @@ def test_what_ranges_cannot_follow_stays_float_and_is_told(tmp_path):
         ls.prepare(small.train(make(), *small.data()), ls.Quantize(), strict=True)
 
 
+def test_layers_that_are_computed_in_steps_are_simulated(tmp_path):
+    def make():
+        keras.utils.set_random_seed(1)
+        inputs = layers.Input((8, 8, 3))
+        x = layers.Rescaling(0.5, -0.1)(inputs)
+        x = layers.SeparableConv2D(8, 3, padding="same", activation="swish", name="separable")(x)
+        y = layers.BatchNormalization(momentum=0.8, name="norm")(x)
+        x = layers.Concatenate(name="both")([x, layers.AveragePooling2D(1)(y), y])
+        x = layers.GlobalAveragePooling2D()(x)
+        return keras.Model(inputs, layers.Dense(4, activation="softmax", name="head")(x))
+
+    prepared, x, _ = small.trained(ls.Quantize(), make)
+    assert not any("stay float" in note for note in prepared.report.notes)
+    artifact = exported(prepared, tmp_path)
+    assert not artifact.manifest.float_operators
+    found = fidelity(prepared, x, artifact=artifact)
+    assert found.agreement == 1.0
+    by_layer = {each.layer: each for each in found.tensors if each.kind == "out"}
+    for layer in ("separable", "norm", "both"):
+        assert by_layer[layer].within == 1.0 and by_layer[layer].equal >= 0.99, str(found)
+
+
+def test_learned_ranges_and_scales(tmp_path):
+    prepared, x, _ = small.trained(ls.Quantize(weights=4, ranges="learned"))
+    first = prepared.get_layer("first")
+    ((_, tap),) = holder_of(first).taps()
+    ((_, (grid,)),) = holder_of(first).chains()
+    assert np.abs(to_numpy(tap.growth)).min() > 0 and np.abs(to_numpy(grid.growth)).min() > 0
+    found = fidelity(prepared, x)
+    assert found.agreement == 1.0 and found.last.within >= 0.999
+
+
 def test_fidelity_names_the_layer_where_they_part(tmp_path):
     prepared, x, _ = small.trained(ls.Quantize())
     artifact = exported(prepared, tmp_path)

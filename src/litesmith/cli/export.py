@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -76,13 +76,16 @@ def export(
             fix="name it so",
         )
     files.check_writable(output)
+    source: Any = model
     if presets.check_preset(quantize) in presets.CALIBRATED and calibration is None:
-        raise PresetError(
-            f"--quantize {quantize}",
-            expected="calibration data",
-            received="none",
-            fix="add --calibration DATA, the data the model was trained on",
-        )
+        source = _with_ranges(model)
+        if source is None:
+            raise PresetError(
+                f"--quantize {quantize}",
+                expected="calibration data",
+                received="none",
+                fix="add --calibration DATA, the data the model was trained on",
+            )
     presets.check_io(quantize, io_dtype)
     samples = None
     if calibration is not None:
@@ -91,7 +94,7 @@ def export(
             samples = train.take(min(calibration_samples, len(train))).x
     with working(f"exporting {model} as {quantize}"):
         artifact = write(
-            model,
+            source,
             output,
             quantize=quantize,
             calibration=samples,
@@ -109,3 +112,14 @@ def export(
         size += f" ({kilobytes(artifact.manifest.sparse.dense_size.file)} dense)"
     stdout_console().print(f"{output}: {quantize}, {size}", markup=False, highlight=False)
     return 0
+
+
+def _with_ranges(path: str) -> Any:
+    """The model in a Keras file, if it was trained with the ranges that calibration would give."""
+    from litesmith import models
+    from litesmith.export.exporting import carries
+
+    if Path(path).suffix not in (".keras", ".h5", ".hdf5"):
+        return None
+    model = models.load(path)
+    return model if carries(model) else None

@@ -96,6 +96,10 @@ def export(
     files.check_writable(target)
     rules = rules_of(quantize)
     check_io(rules.default, io_dtype)
+    if rules.needs_calibration and calibration is None and _is_keras_file(model):
+        from litesmith import models
+
+        model = models.load(os.fspath(model))  # it may have been trained with its ranges
     known = carries(model)
     if rules.needs_calibration and calibration is None and not known:
         raise PresetError(
@@ -138,6 +142,11 @@ def export(
     # The last one is moved into place first: a model is never without its manifest for long.
     files.write_together({beside: manifest.to_json().encode(), target: content})
     return Artifact(target, manifest)
+
+
+def _is_keras_file(model: Any) -> bool:
+    named = isinstance(model, (str, os.PathLike)) and not isinstance(model, Artifact)
+    return named and Path(model).suffix in (".keras", ".h5", ".hdf5")
 
 
 def carries(model: Any) -> bool:

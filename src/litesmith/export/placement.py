@@ -79,11 +79,14 @@ class Placement:
         activations: by tensor.
         products: by weight tensor; a shared layer's weight has several.
         floats: weight tensors of operators that stay float.
+        requantized: pairs of a tensor that an operator takes with another scale than the one it was
+            made with, and the operator's output.
     """
 
     activations: Mapping[str, Activation] = field(default_factory=dict)
     products: Mapping[str, tuple[Product, ...]] = field(default_factory=dict)
     floats: frozenset[str] = frozenset()
+    requantized: tuple[tuple[str, str], ...] = ()
 
     def root(self, tensor: str) -> Activation | None:
         """The tensor whose range a tensor has in the end; None where it is float."""
@@ -201,7 +204,7 @@ def place(
         quantized = [p.parameters for p in quantized if p.parameters is not None]
         if not quantized or quantized[0].scale.size != 1:
             continue
-        first = quantized[0]
+        first = quantized[-1] if _taken_over(each, makers.get(name, "")) else quantized[0]
         scale, zero = float(first.scale.ravel()[0]), int(first.zero_point.ravel()[0])
         size = scale * levels / (3.0 if activations == 8 else 2.0)
         number = round((size - 1.0) / step)
@@ -225,7 +228,37 @@ def place(
         size, stored = given[0].scale.size, given[0].num_bits
         product = Product(maker.name, weight, bias, taken, output, size, stored)
         products[weight] = (*products.get(weight, ()), product)
-    return Placement(found, products, frozenset(floats))
+    again = tuple(
+        (name, graph.tensors[graph.operators[each.subgraph_op_id].outputs[0]].name)
+        for name in found
+        for each in parameters[name].consumers or ()
+        if each.subgraph_op_id >= 0
+        and _differ(parameters[name].producer, each)
+        and not _taken_over(parameters[name], makers.get(name, ""))
+    )
+    return Placement(found, products, frozenset(floats), again)
+
+
+# What these give has the scale of what they take.
+_BOUND = KEEPS_VALUES | {"AVERAGE_POOL_2D", "RESIZE_BILINEAR", "SOFTMAX", "LOGISTIC", "TANH"}
+
+
+def _taken_over(each: Any, maker: str) -> bool:
+    """Whether a tensor is made in the scale of the one operator that takes it.
+
+    The quantizer does not requantize where the operator before could give the other scale itself.
+    """
+    consumers = list(each.consumers or [])
+    if maker in _BOUND or each.producer is None or each.producer.parameters is None:
+        return False
+    return len(consumers) == 1 and _differ(each.producer, consumers[0])
+
+
+def _differ(made: Any, taken: Any) -> bool:
+    """Whether two parameters of a tensor have different scales."""
+    if made is None or made.parameters is None or taken.parameters is None:
+        return False
+    return bool(np.any(made.parameters.scale.ravel() != taken.parameters.scale.ravel()))
 
 
 def _products(

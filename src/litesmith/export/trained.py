@@ -115,7 +115,8 @@ def trained(model: Any, float_model: Any, grids: Any) -> Trained:
         grids: what `strip` collected (`quantization.carrying.Grids`).
     """
     from litesmith.parametrize import find_kernels
-    from litesmith.quantization.wiring import map_tensors, stored_bits
+    from litesmith.quantization.mapping import map_tensors
+    from litesmith.quantization.wiring import stored_bits
 
     read = flatbuffer.read(float_model.content)
     values = {

@@ -63,9 +63,9 @@ def swish(value: Any, change: Change) -> Any:
     return value * ops.cast(change(ops.sigmoid(value)), value.dtype)
 
 
-def separable(layer: Any, inputs: Any, change: Change) -> Any:
-    """What a separable convolution gives, what lies between being changed."""
-    hidden = ops.depthwise_conv(
+def depthwise(layer: Any, inputs: Any) -> Any:
+    """What lies between the two steps of a separable convolution."""
+    return ops.depthwise_conv(
         inputs,
         layer.depthwise_kernel,
         strides=layer.strides,
@@ -73,8 +73,12 @@ def separable(layer: Any, inputs: Any, change: Change) -> Any:
         data_format=layer.data_format,
         dilation_rate=layer.dilation_rate,
     )
+
+
+def separable(layer: Any, inputs: Any, change: Change) -> Any:
+    """What a separable convolution gives, what lies between being changed."""
     outputs = ops.conv(
-        change(hidden),
+        change(depthwise(layer, inputs)),
         layer.pointwise_kernel,
         strides=1,
         padding="valid",

@@ -35,8 +35,8 @@ class Parametrization(keras.layers.Layer):
     """One technique on one weight: its state, and the function from weight to weight.
 
     A subclass names its constructor's arguments in `fields`, makes its state in `create_state`,
-    and computes in `transform`. State is non-trainable, float32, or a smaller type, whatever the
-    layer's dtype policy. Every subclass is registered with
+    and computes in `transform`. State is float32, or a smaller type, whatever the layer's dtype
+    policy, and as a rule not trainable. Every subclass is registered with
     `keras.saving.register_keras_serializable("litesmith")`.
 
     Args:
@@ -78,6 +78,7 @@ class Parametrization(keras.layers.Layer):
         initializer: str = "zeros",
         dtype: str = "float32",
         aggregation: str = "only_first_replica",
+        trainable: bool = False,
     ) -> keras.Variable:
         """Add a variable of this parametrization.
 
@@ -87,15 +88,17 @@ class Parametrization(keras.layers.Layer):
             initializer: a Keras initializer.
             dtype: its type; not changed by mixed precision.
             aggregation: how replicas agree under distribution.
+            trainable: whether the optimizer trains it with the weights; then it must not be
+                assigned while training.
         """
         return self.add_weight(
             name=name,
             shape=shape,
             initializer=initializer,
             dtype=dtype,
-            trainable=False,
+            trainable=trainable,
             autocast=False,
-            aggregation=aggregation,
+            aggregation="mean" if trainable else aggregation,
         )
 
     def build(self, input_shape: Any = None) -> None:

@@ -56,9 +56,9 @@ def record(
     busy: set[int] = set()
     calls: dict[int, int] = {}
 
-    def note(layer: Any, kind: str, structure: Any) -> None:
+    def note(layer: Any, kind: str, structure: Any, first: int = 0) -> None:
         flat = [value for value in keras.tree.flatten(structure) if is_value(value)]
-        for index, value in enumerate(flat):
+        for index, value in enumerate(flat, first):
             numbers = keras.ops.convert_to_numpy(value).astype(np.float32)
             place = Place(*places[id(layer)], kind, index, calls[id(layer)])
             events.append(Event(place, numbers))
@@ -72,10 +72,13 @@ def record(
             calls[id(self)] = calls.get(id(self), -1) + 1
             try:
                 note(self, "in", (args, kwargs))
+                _note_first_step(self, args, note)
                 outputs = original(self, *args, **kwargs)
             finally:
                 busy.discard(id(self))
-            _note_between(self, args, outputs, note)
+            if decomposing.is_norm(self):
+                product = keras.ops.cast(outputs, "float32") - decomposing.norm_factors(self)[1]
+                note(self, "mid", product)
             note(self, "out", outputs)
             return outputs
 
@@ -91,18 +94,10 @@ def record(
     return events
 
 
-def _note_between(layer: Any, args: Any, outputs: Any, note: Any) -> None:
-    """Note what lies between the steps of a layer, where it has some."""
-    if decomposing.is_norm(layer):
-        whole = keras.ops.cast(outputs, "float32")
-        note(layer, "mid", whole - decomposing.norm_factors(layer)[1])
-    elif decomposing.is_separable(layer) and type(layer).call in _SEPARABLE_CALLS:
-
-        def keep(value: Any) -> Any:
-            note(layer, "mid", value)
-            return value
-
-        decomposing.separable(layer, args[0], keep)
+def _note_first_step(layer: Any, args: Any, note: Any) -> None:
+    """Note what lies between the two steps of a plain separable convolution."""
+    if decomposing.is_separable(layer) and type(layer).call in _SEPARABLE_CALLS:
+        note(layer, "mid", decomposing.depthwise(layer, args[0]))
 
 
 _SEPARABLE_CALLS = (layers.SeparableConv1D.call, layers.SeparableConv2D.call)
@@ -119,7 +114,7 @@ def _heard(layer: Any, note: Any) -> Iterator[None]:
     def activation(value: Any, *args: Any, **kwargs: Any) -> Any:
         note(layer, "pre", value)
         if decomposing.is_swish(function):
-            note(layer, "mid", keras.ops.sigmoid(value))
+            note(layer, "mid", keras.ops.sigmoid(value), 1)
         return function(value, *args, **kwargs)
 
     internals.set_plainly(layer, "activation", activation)

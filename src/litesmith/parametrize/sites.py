@@ -28,7 +28,8 @@ class Place:
         inner: number of the layer in the `inner_layers` of that one; 0 is itself.
         kind: "in", "out"; "pre", which is what its activation function takes; or "mid", which lies
             between the steps of a layer (`decomposing`).
-        index: which of its inputs or outputs, flat.
+        index: which of its inputs or outputs, flat; of the "mid" ones, 1 is an activation
+            function's and 0 the layer's own.
         call: number of the call in one pass through the model; a shared layer has several.
     """
 
@@ -143,12 +144,12 @@ class Taps:
             return None
 
         def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            return decomposing.separable(layer, inputs, lambda value: self._between(layer, value))
+            return decomposing.separable(layer, inputs, lambda each: self._between(layer, each, 0))
 
         return call
 
-    def _between(self, layer: Any, value: Any) -> Any:
-        for use in self._uses(layer, "mid").get(0, ()):
+    def _between(self, layer: Any, value: Any, index: int) -> Any:
+        for use in self._uses(layer, "mid").get(index, ()):
             value = use.apply(value)
         return value
 
@@ -168,7 +169,7 @@ class Taps:
             for use in self._uses(layer, "pre").get(0, ()):
                 value = use.apply(value)
             if decomposing.is_swish(function) and (id(layer), "mid") in self.at:
-                return decomposing.swish(value, lambda each: self._between(layer, each))
+                return decomposing.swish(value, lambda each: self._between(layer, each, 1))
             return function(value, *args, **kwargs)
 
         return activation

@@ -20,13 +20,8 @@ from litesmith.parametrize import (
 )
 from litesmith.parametrize import inner_layers as layers_inside
 from litesmith.quantization import core
-from litesmith.quantization.parametrization import (
-    Grid,
-    Range,
-    accumulator_step,
-    bias_of,
-    moved_bias,
-)
+from litesmith.quantization.parametrization import Grid
+from litesmith.quantization.ranges import Range, accumulator_step, bias_of, moved_bias
 
 to_numpy = ops.convert_to_numpy
 

@@ -233,7 +233,7 @@ def _runs(
     from litesmith.children import Child
     from litesmith.export import flatbuffer
     from litesmith.export.calibration import ordered
-    from litesmith.quantization.wiring import structured
+    from litesmith.quantization.mapping import structured
 
     graph = flatbuffer.read(content).subgraphs[0]
     edges = [graph.tensors[index] for index in graph.inputs]

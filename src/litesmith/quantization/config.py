@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import keras
 import numpy as np
@@ -37,6 +37,9 @@ class Quantize(Technique):
         activations: bits, 8 or 16; None leaves activations in float.
         freeze: training step from which on ranges and scales stay as they are; None never, but
             three quarters of the run where a study lays the recipe out.
+        ranges: "moving_average" follows what comes by; "learned" has the optimizer train the ends
+            of each range from where the first ten steps have put them, and the scales of weights of
+            fewer than eight bits (Esser et al., "Learned step size quantization", 2020).
         momentum: of the moving average of an activation's smallest and largest value; it is taken
             every tenth step.
 
@@ -51,6 +54,7 @@ class Quantize(Technique):
     weights: int = 8
     activations: int | None = 8
     freeze: int | None = None
+    ranges: Literal["moving_average", "learned"] = "moving_average"
     momentum: float = MOMENTUM
 
     def __post_init__(self) -> None:
@@ -62,6 +66,12 @@ class Quantize(Technique):
             )
         if self.freeze is not None:
             whole_number("quantize: freeze", self.freeze, least=0)
+        if self.ranges not in ("moving_average", "learned"):
+            raise RecipeError(
+                "quantize: ranges",
+                expected="'moving_average' or 'learned'",
+                received=self.ranges,
+            )
         number("quantize: momentum", self.momentum, least=0.0, below=1.0)
 
     @property
@@ -115,6 +125,7 @@ class Quantize(Technique):
             folded=plan.settings["folded"],
             key=plan.settings.get("key", ""),
             freeze=self.freeze,
+            learned=self.ranges == "learned",
         )
 
     @classmethod

@@ -86,6 +86,11 @@ def straight_through(used: Any, weight: Any) -> Any:
     return ops.stop_gradient(used) + (weight - ops.stop_gradient(weight))
 
 
+def slowed(value: Any, factor: float) -> Any:
+    """The value, with its gradient multiplied by a factor."""
+    return ops.stop_gradient(value) + factor * (value - ops.stop_gradient(value))
+
+
 def integer_range(bits: int) -> tuple[float, float]:
     """Smallest and largest integer of an activation."""
     return float(-(2 ** (bits - 1))), float(2 ** (bits - 1) - 1)

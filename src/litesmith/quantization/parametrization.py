@@ -1,16 +1,16 @@
-"""The grid of a weight and the range of an activation: state, and what follows training."""
+"""The grid of a weight: state, and what follows training."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from litesmith.parametrize import Parametrization, Tap, Use, norm_factors, tell, told
+from litesmith.parametrize import Parametrization, tell
 from litesmith.quantization import core
-from litesmith.quantization.calibrating import watch, watching
 
 # Every step at first, then every tenth: following closely costs more than it gives.
 FIRST_STEPS, PERIOD = 10, 10
@@ -32,9 +32,11 @@ class Grid(Parametrization):
         keep: whether no weight becomes zero that was not (after pruning).
         shared: whether all channels share a scale (after clustering).
         freeze: training step from which on the scale stays; None never.
+        learned: whether the optimizer trains the scale (Esser et al., "Learned step size
+            quantization", 2020) where it is kept and not shared.
     """
 
-    fields = ("bits", "channels", "key", "keep", "shared", "freeze")
+    fields = ("bits", "channels", "key", "keep", "shared", "freeze", "learned")
 
     def __init__(
         self,
@@ -46,11 +48,13 @@ class Grid(Parametrization):
         keep: bool = False,
         shared: bool = False,
         freeze: int | None = None,
+        learned: bool = False,
         **options: Any,
     ):
         super().__init__(**options)
         self.bits, self.channels, self.key = bits, tuple(channels), key
         self.keep, self.shared, self.freeze, self._folded = keep, shared, freeze, folded
+        self.learned = learned
 
     @property
     def folded(self) -> bool:
@@ -90,6 +94,12 @@ class Grid(Parametrization):
             kept = tuple(s if a in self.channels else 1 for a, s in enumerate(self.shape))
             self.scale = self.state("scale", kept, "ones")
             self.count = self.state("count", (), "zeros", "int32")
+            if self.learned:
+                self.growth = self.state("growth", kept, trainable=True)
+
+    @property
+    def _learns(self) -> bool:
+        return self.learned and self.searched and not self.shared
 
     def start(self, weight: np.ndarray) -> None:
         """The scale of the weight as it is."""
@@ -99,6 +109,8 @@ class Grid(Parametrization):
 
     def scale_of(self, weight: Any) -> Any:
         """The scale in inference; of `scale_shape`, or that of `channels`."""
+        if self._learns:
+            return ops.copy(self.scale) * ops.exp(ops.copy(self.growth))
         if self.searched:
             return ops.copy(self.scale)
         return core.grid_scale(ops.cast(weight, "float32"), self.bits, self.reduced)
@@ -108,12 +120,27 @@ class Grid(Parametrization):
         stored = ops.cast(ops.stop_gradient(weight), "float32")
         scale = self.scale_of(stored)
         if training and self.searched:
-            scale = self._followed(stored, scale)
+            if self._learns:
+                self.count.assign(ops.copy(self.count) + 1)
+            else:
+                scale = self._followed(stored, scale)
         if self.key:
-            tell(self.key, scale)
+            tell(self.key, ops.stop_gradient(scale))
             tell(self.key + ":folded", self.folded)
+        if self._learns:
+            return self._with_gradient_of_scale(weight, scale)
         used = core.to_grid(stored, scale, self.bits, self.keep) * scale
         return core.straight_through(ops.cast(used, weight.dtype), weight)
+
+    def _with_gradient_of_scale(self, weight: Any, scale: Any) -> Any:
+        """Rounded; the scale gets round(w/s) − w/s inside of the grid, and its end outside."""
+        end = float(core.limit(self.bits))
+        members = math.prod(self.shape) / max(1, math.prod(self.scale_shape))
+        scale = core.slowed(scale, 1.0 / math.sqrt(members * end))
+        ratio = ops.cast(weight, "float32") / scale
+        whole = core.to_grid(ops.cast(weight, "float32"), scale, self.bits, self.keep)
+        whole = core.straight_through(whole, ops.clip(ratio, -end, end))
+        return ops.cast(whole * scale, weight.dtype)
 
     def _followed(self, stored: Any, scale: Any) -> Any:
         count = ops.copy(self.count)
@@ -137,284 +164,3 @@ class Grid(Parametrization):
         if not self.searched:
             return {}
         return {"steps": int(ops.convert_to_numpy(self.count)) // self.calls_per_step}
-
-
-@keras.saving.register_keras_serializable("litesmith")
-class Range(Tap):
-    """The range of an activation, and the rounding that goes with it.
-
-    Args:
-        bits: 8 or 16; None where the tensor is not rounded here.
-        key: under which scale and zero point are told, where it has a range of its own.
-        source: the key of the range it shares, where it has none of its own.
-        low, high: the range, where it is fixed.
-        product: what the bias that has been added here is rounded to: `{"weight", "input"}`, the
-            keys of the scales, and whether a BatchNorm makes the bias, `"norm"`.
-        norm: whether it is the product of a BatchNorm that is computed in two steps; then what
-            comes by is the sum, and factor and shift are integers, too.
-        tells: a key under which the layer's bias is told to the BatchNorm that takes it over.
-        freeze: training step from which on the range stays; None never.
-        result: of an operator with a kernel: `{"weight", "twice"}`, the kernel's key and whether
-            it is rounded twice, as int4 convolutions are.
-        momentum: of the moving average.
-    """
-
-    fields = (
-        "bits",
-        "key",
-        "source",
-        "low",
-        "high",
-        "product",
-        "norm",
-        "tells",
-        "freeze",
-        "result",
-        "momentum",
-    )
-
-    def __init__(
-        self,
-        *,
-        bits: int | None = None,
-        key: str = "",
-        source: str = "",
-        low: float | None = None,
-        high: float | None = None,
-        product: dict[str, Any] | None = None,
-        norm: bool = False,
-        tells: str = "",
-        freeze: int | None = None,
-        result: dict[str, Any] | None = None,
-        momentum: float = MOMENTUM,
-        **options: Any,
-    ):
-        super().__init__(**options)
-        self.bits, self.key, self.source, self.low, self.high = bits, key, source, low, high
-        for name, value in {"product": product, "result": result}.items():
-            object.__setattr__(self, name, value)  # past Keras's tracking of dicts
-        self.norm, self.tells, self.freeze, self.momentum = norm, tells, freeze, momentum
-
-    @property
-    def observes(self) -> bool:
-        """Whether it has a range of its own that follows what comes by."""
-        return self.bits is not None and self.low is None and not self.source
-
-    def create_state(self) -> None:
-        """Smallest and largest value, and the count of training calls."""
-        if self.observes:
-            self.range = self.state("range", (2,), aggregation="mean")
-            self.count = self.state("count", (), "zeros", "int32")
-
-    def set_range(self, low: float, high: float) -> None:
-        """Set the range, from calibration."""
-        self.range.assign(ops.convert_to_tensor([low, high], "float32"))
-
-    def ends(self) -> tuple[float, float]:
-        """The range, as numbers; (0, 0) where there is none yet."""
-        if self.low is not None and self.high is not None:
-            return self.low, self.high
-        low, high = ops.convert_to_numpy(self.range)
-        return float(low), float(high)
-
-    def begin(self, layer: keras.layers.Layer, training: bool) -> _RangeUse:
-        """Read range, count and bias."""
-        return _RangeUse(self, layer, training)
-
-    def progress(self) -> dict[str, Any]:
-        """The range, and training steps seen."""
-        if not self.observes:
-            return {}
-        steps = int(ops.convert_to_numpy(self.count)) // self.calls_per_step
-        return {"range": self.ends(), "steps": steps}
-
-
-class _RangeUse(Use):
-    """One call of the layer that a `Range` is at."""
-
-    def __init__(self, tap: Range, layer: keras.layers.Layer, training: bool):
-        self.tap, self.layer, self.training = tap, layer, training
-        self.changed = False
-        if tap.observes:
-            self.range, self.count = ops.copy(tap.range), ops.copy(tap.count)
-            self.before = self.count
-        self.bias = bias_of(layer, tap.product) if tap.product and not training else {}
-        if tap.tells and getattr(layer, "bias", None) is not None:
-            tell(tap.tells, ops.cast(ops.copy(layer.bias), "float32"))
-
-    def apply(self, value: Any) -> Any:
-        """Bias on its grid, then rounding."""
-        tap, dtype = self.tap, value.dtype
-        if watching():
-            # The range of a BatchNorm in two steps is that of its product.
-            watch(tap, value - norm_factors(self.layer)[1] if tap.norm else value)
-            return value
-        value = ops.cast(value, "float32")
-        if tap.product and not self.training:
-            value = self._with_bias_on_grid(value)
-        if tap.norm:
-            value = self._norm_in_steps(value)
-        elif tap.bits is not None:
-            value = self._rounded(value)
-        return ops.cast(value, dtype)
-
-    def _with_bias_on_grid(self, value: Any) -> Any:
-        product = self.tap.product
-        assert product is not None
-        scale = accumulator_scale(product)
-        if scale is None:
-            return value
-        step = accumulator_step(self.bias, scale, bool(told(product["weight"] + ":folded")))
-        tell(product["weight"] + ":step", step)
-        return value + moved_bias(self.bias, step, told(product["weight"] + ":bias"))
-
-    def _norm_in_steps(self, value: Any) -> Any:
-        factor, shift = (ops.stop_gradient(each) for each in norm_factors(self.layer))
-        bits = self.tap.bits or 8
-
-        def constant(vector: Any) -> Any:
-            scale, zero = core.parameters(ops.min(vector), ops.max(vector), bits)
-            return core.fake_quantize(vector, scale, zero, bits)
-
-        product = value - shift
-        if self.training:
-            return self._rounded(product) + shift
-        ratio = constant(factor) / ops.where(factor == 0, ops.ones_like(factor), factor)
-        return self._rounded(product * ratio) + constant(shift)
-
-    def _rounded(self, value: Any) -> Any:
-        tap = self.tap
-        assert tap.bits is not None
-        if tap.source:
-            shared = told(tap.source)
-            if shared is None:
-                return value
-            scale, zero = shared
-        else:
-            if tap.low is not None:
-                low, high = ops.convert_to_tensor(tap.low), ops.convert_to_tensor(tap.high)
-            else:
-                if self.training:
-                    self._observe(value)
-                low, high = self.range[0], self.range[1]
-            scale, zero = core.parameters(low, high, tap.bits)
-            scale, zero = ops.stop_gradient(scale), ops.stop_gradient(zero)
-            if tap.key:
-                tell(tap.key, (scale, zero))
-        if self.training:
-            return _rounded_in_training(value, scale, zero, tap.bits)
-        if tap.result:
-            value = _requantized(value, scale, tap.result)
-        rounded = core.fake_quantize(value, scale, zero, tap.bits)
-        if not tap.observes:
-            return rounded
-        # Before anything was observed there is nothing to round to.
-        return ops.where(self.range[1] > self.range[0], rounded, value)
-
-    def _observe(self, value: Any) -> None:
-        tap = self.tap
-        step = self.before // tap.calls_per_step
-        due = ops.logical_or(step < FIRST_STEPS, ops.equal(step % PERIOD, 0))
-        if tap.freeze is not None:
-            due = ops.logical_and(due, step < tap.freeze)
-        current = self.range
-        value = ops.stop_gradient(value)
-
-        def follow() -> Any:
-            seen = ops.stack([ops.min(value), ops.max(value)])
-            fresh = ops.equal(current[0], current[1])
-            average = current + (1.0 - tap.momentum) * (seen - current)
-            return ops.where(fresh, seen, average)
-
-        self.range = ops.cond(due, follow, lambda: current)
-        self.count = self.count + 1
-        self.changed = True
-
-    def finish(self) -> None:
-        """Store range and count."""
-        if self.changed:
-            self.tap.range.assign(self.range)
-            self.tap.count.assign(self.count)
-
-
-def _rounded_in_training(value: Any, scale: Any, zero: Any, bits: int) -> Any:
-    """Rounded; what lies outside of the range gets no gradient."""
-    least, most = core.integer_range(bits)
-    low, high = (least - zero) * scale, (most - zero) * scale
-    if keras.backend.backend() == "tensorflow":  # one fused operator; elsewhere XLA fuses
-        return keras.quantizers.fake_quant_with_min_max_vars(value, low, high, num_bits=bits)
-    inside = ops.clip(value, low, high)
-    rounded = ops.round((inside - low) / scale) * scale + low
-    return core.straight_through(rounded, inside)
-
-
-def _requantized(value: Any, scale: Any, result: dict[str, Any]) -> Any:
-    """The result of an operator as its accumulator, a whole number, gives it.
-
-    Float sums are off the whole numbers by some rounding; what is left of it would now and then
-    end on the other side of a half, and in a deep network that grows.
-    """
-    step = told(result["weight"] + ":step")
-    if step is None or int(np.prod(step.shape)) not in (1, int(value.shape[-1])):
-        return value
-    whole = ops.round(value / step)
-    multiplier = step / scale
-    if result["twice"]:
-        return core.round_twice(whole * multiplier, multiplier) * scale
-    return ops.round(whole * multiplier) * scale
-
-
-def accumulator_scale(product: dict[str, Any]) -> Any:
-    """Input scale times weight scale, flat, a value a channel; None where nobody told."""
-    given, weight = told(product["input"]), told(product["weight"])
-    if given is None or weight is None:
-        return None
-    return ops.reshape(weight, (-1,)) * given[0]
-
-
-def bias_of(layer: Any, product: dict[str, Any] | None) -> dict[str, Any]:
-    """What makes a layer's bias: `{"factor", "shift"}` of a BatchNorm, `{"bias"}`, or nothing."""
-    if product is not None and product["norm"]:
-        factor, shift = norm_factors(layer)
-        return {"factor": factor, "shift": shift}
-    if product is not None and product.get("bare"):
-        return {}
-    bias = getattr(layer, "bias", None)
-    return {} if bias is None else {"bias": ops.cast(ops.copy(bias), "float32")}
-
-
-def accumulator_step(made: dict[str, Any], scale: Any, folded: bool) -> Any:
-    """What one unit of the accumulator stands for, a value a channel.
-
-    Args:
-        made: what `bias_of` gave.
-        scale: of input times weight, flat.
-        folded: whether that is the scale of the weight as it is after folding.
-    """
-    if "factor" not in made:
-        return scale
-    step = scale * (ops.ones_like(made["factor"]) if folded else ops.abs(made["factor"]))
-    return ops.where(step > 0, step, ops.ones_like(step))
-
-
-def moved_bias(made: dict[str, Any], step: Any, before: Any) -> Any:
-    """How far a bias is from its grid.
-
-    Args:
-        made: what `bias_of` gave.
-        step: what `accumulator_step` gave.
-        before: the bias of the layer that the BatchNorm follows, or None.
-    """
-    if "factor" in made:
-        bias = made["shift"]
-        if before is not None:
-            bias = bias + ops.reshape(before, (-1,)) * made["factor"]
-        return core.on_grid(bias, step) - bias
-    if "bias" not in made:
-        return ops.zeros(())
-    bias = made["bias"]
-    size = int(np.prod(bias.shape))
-    if int(np.prod(step.shape)) not in (1, size):
-        return ops.zeros_like(bias)
-    step = ops.reshape(ops.broadcast_to(step, (size,)), bias.shape)
-    return core.on_grid(bias, step) - bias

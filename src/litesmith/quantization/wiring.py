@@ -1,10 +1,7 @@
-"""From the graph LiteRT will have to the places of a Keras model: where to round what.
+"""Where to round what: taps for a model, planned from the graph that LiteRT will have.
 
-The model is converted once as it is; litert-quantizer tells which tensors it would quantize, and
-whose range each has (`export.placement`). A tensor is found in Keras by its values: the model and
-the file are run on the same inputs, and the first place where the same numbers come by is where the
-rounding is simulated. What fuses into what need not be known: a tensor inside a fused operator is
-not there, so nothing is found for it.
+`mapping` finds the places; here each gets its settings: whose range it has, which bias is added
+there, what the result of an operator with a kernel is rounded by.
 """
 
 from __future__ import annotations
@@ -14,183 +11,27 @@ import dataclasses
 import math
 import uuid
 from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from litesmith.errors import ChildError, ExportError, RecipeError
+from litesmith.errors import ExportError, RecipeError
 from litesmith.parametrize import (
-    Event,
     Kernel,
     Place,
     find_kernels,
     is_norm,
     norm_factors,
     outermost_layers,
-    record,
 )
 from litesmith.parametrize import inner_layers as layers_inside
-from litesmith.quantization.parametrization import Range
+from litesmith.quantization.mapping import map_tensors
+from litesmith.quantization.ranges import Range
 from litesmith.technique import Plan, Technique, Wiring
 
-# How far the numbers of the file and of Keras may be apart, of the largest.
-_CLOSE = 2e-4
-_BATCH = 2
 to_numpy = keras.ops.convert_to_numpy
-
-
-@dataclasses.dataclass(frozen=True)
-class Map:
-    """Where the tensors of a float `.tflite` are in a Keras model.
-
-    Attributes:
-        placement: what the quantizer would do (`export.placement.Placement`).
-        places: by tensor, the places where it comes by: one, or all layers that take it.
-        unmapped: tensors with a range of their own that were not found: they stay float, and so
-            does what computes with them.
-        order: of all places of the model, when something first comes by.
-    """
-
-    placement: Any
-    places: Mapping[str, tuple[Place, ...]]
-    unmapped: frozenset[str]
-    order: Mapping[Place, int]
-
-
-def map_tensors(
-    model: keras.Model,
-    float_model: Any,
-    bits: Mapping[str, int | None],
-    activations: int,
-    ranged: Container[str] | None = None,
-) -> Map:
-    """Find the tensors that would be quantized in the Keras model.
-
-    Args:
-        model: the model.
-        float_model: its conversion (`export.FloatModel`).
-        bits: by weight tensor, as the file stores them; None leaves the operator in float.
-        activations: 8 or 16.
-        ranged: places that have ranges (`str(Place)`), where that has been decided.
-
-    Raises:
-        ExportError: the quantizer cannot take the model.
-    """
-    from litesmith.export import placement
-    from litesmith.export.layers import as_float32
-
-    asked = placement.place(float_model.content, bits, activations)
-    arrays = _inputs(float_model)
-    with as_float32(model):
-        events = record(model, structured(model, arrays))
-    values = _values(float_model, list(asked.activations), arrays)
-    missing: frozenset[str] = frozenset()
-    # First as when the model was prepared, then what has no range for another reason.
-    for known in (None, ranged):
-        while True:
-            places = _match(asked, values, events)
-            lost = frozenset(
-                name
-                for name, each in asked.activations.items()
-                if each.source == name and not _has_range(places.get(name, ()), known)
-            )
-            if lost <= missing:
-                break
-            # What stays float may leave others float: ask again.
-            missing |= lost
-            asked = placement.place(float_model.content, bits, activations, missing)
-    order: dict[Place, int] = {}
-    for number, event in enumerate(events):
-        order.setdefault(event.place, number)
-    return Map(asked, places, missing, order)
-
-
-def _has_range(places: tuple[Place, ...], ranged: Container[str] | None) -> bool:
-    return any(ranged is None or str(place) in ranged for place in places)
-
-
-def _inputs(float_model: Any) -> list[np.ndarray]:
-    """Noise for each input; token ids are 0 or 1."""
-    random = np.random.default_rng(3)
-    arrays = []
-    for spec in float_model.inputs:
-        fixed = spec.shape[:1] == (1,)
-        shape = [32 if size < 0 else size for size in spec.shape]
-        if shape:
-            shape[0] = 1 if fixed else _BATCH
-        kind = np.dtype(spec.dtype)
-        if kind.kind == "f":
-            arrays.append(random.uniform(-1.0, 1.0, shape).astype(kind))
-        else:
-            arrays.append(random.integers(0, 2, shape).astype(kind))
-    return arrays
-
-
-def structured(model: keras.Model, arrays: list[np.ndarray]) -> Any:
-    """A model's inputs as it takes them, from one array each in the file's order."""
-    from litesmith.export.interface import Interface
-
-    return keras.tree.pack_sequence_as(Interface.of(model).structure, arrays)
-
-
-def _values(float_model: Any, names: list[str], arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
-    from litesmith.children import Child
-
-    content = np.frombuffer(float_model.content, np.uint8)
-    with Child("litesmith.export.litert_child", timeout=300) as child:
-        try:
-            fields, found = child.call("values", [content, *arrays], names=names)
-        except ChildError as error:
-            raise ExportError(f"LiteRT cannot run the float model: {error}") from error
-    return dict(zip(fields["names"], found, strict=True))
-
-
-def _match(
-    asked: Any, values: Mapping[str, np.ndarray], events: Sequence[Event]
-) -> dict[str, tuple[Place, ...]]:
-    """The places of each tensor: the first layer that gives it, or else all that take it."""
-    by_size: dict[int, list[Event]] = defaultdict(list)
-    for event in events:
-        by_size[event.value.size].append(event)
-    found: dict[str, tuple[Place, ...]] = {}
-    used: set[Place] = set()
-    for name in asked.activations:
-        if name not in values or values[name].dtype.kind != "f":
-            continue
-        value = np.ravel(values[name])
-        close = [event for event in by_size[value.size] if _close(value, event.value)]
-        given = [event.place for event in close if event.place.kind != "in"]
-        if asked.activations[name].operator == "INPUT" or not given:
-            taken = tuple(dict.fromkeys(event.place for event in close))
-            taken = tuple(place for place in taken if place.kind == "in")
-            # What a layer takes is rounded for the layers inside it, too.
-            whole = {place.outer for place in taken if place.inner == 0}
-            taken = tuple(p for p in taken if p.inner == 0 or p.outer not in whole)
-            if taken:
-                found[name] = taken
-            continue
-        # Tensors of equal values (a dead layer's zeros) stand in one order here and there.
-        place = next((place for place in given if place not in used), given[0])
-        same = given[0] == place or _equal_values(asked, name)
-        found[name] = (place if same else given[0],)
-        used.add(found[name][0])
-    return found
-
-
-def _equal_values(asked: Any, name: str) -> bool:
-    """Whether a tensor does not just repeat the values of the one whose range it has."""
-    return asked.activations[name].source in (None, name)
-
-
-def _close(one: np.ndarray, other: np.ndarray) -> bool:
-    other = np.ravel(other)
-    size = max(float(np.abs(other).max(initial=0.0)), 1e-6)
-    return float(np.abs(one - other).max(initial=0.0)) <= _CLOSE * size
-
-
-# --- taps ----------------------------------------------------------------------------------------
 
 
 def stored_bits(weights: int, operator: str = "CONV_2D") -> int:
@@ -295,6 +136,8 @@ class _Wirer:
         for name, each in asked.activations.items():
             for place in self.map.places.get(name, ()):
                 self._round(place, name, each)
+        for name, output in asked.requantized:
+            self._requantize(name, output)
         for kernel in self.float_model.kernels:
             self._fold(kernel)
             if kernel.tensor in asked.products:
@@ -306,6 +149,7 @@ class _Wirer:
                 shape=(),
                 freeze=first.freeze,
                 momentum=first.momentum,
+                learned=first.ranges == "learned",
                 **settings,
             )
             taps[place.outer].append((place.site, tap))
@@ -353,6 +197,18 @@ class _Wirer:
                     del self.taps[place]
                 return
             settings.update(bits=each.bits, source=self._root_key(root.tensor))
+
+    def _requantize(self, name: str, output: str) -> None:
+        """Where a layer takes a tensor in the scale of what it gives, as concatenations do."""
+        root = self.map.placement.root(name)
+        for given in self.map.places.get(output, ()):
+            if given.kind != "out" or root is None or "key" not in self.taps.get(given, {}):
+                continue
+            for place in self.map.takers.get(name, ()):
+                same = (place.outer, place.inner, place.call)
+                if same == (given.outer, given.inner, given.call) and not self.taps[place]:
+                    about = {"from": self._root_key(root.tensor), "to": self.taps[given]["key"]}
+                    self.taps[place].update(requantized=about)
 
     def _root_key(self, tensor: str) -> str:
         """The key under which the range of a tensor is told."""

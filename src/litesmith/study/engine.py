@@ -296,9 +296,8 @@ class _Engine:
         if trained.float_model is None:
             with _timed(seconds, "convert"):
                 trained.float_model = convert(trained.model)
-        if trained.float_model.trained is not None:
-            return  # ranges were trained
-        if job.variant.quantize in CALIBRATED and trained.calibration is None:
+        wanted = job.variant.quantize in CALIBRATED and trained.float_model.trained is None
+        if wanted and trained.calibration is None:
             samples = self.study.data.calibration_samples
             with _timed(seconds, "calibrate"):
                 trained.calibration = calibrate(
