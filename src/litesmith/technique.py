@@ -164,6 +164,14 @@ class Technique(Option):
         """
         raise NotImplementedError(f"{type(self).__name__} must define broken_promise(…)")
 
+    @property
+    def warmth(self) -> float:
+        """How many times the baseline's highest learning rate serves it best in a short run.
+
+        A study goes by the largest in a recipe: what loses most has the longest way back.
+        """
+        return 8.0
+
     def laid_out(self, steps: int) -> Self:
         """The same technique with a schedule along this many training steps, where it has none."""
         return self

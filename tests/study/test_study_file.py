@@ -215,3 +215,24 @@ def test_a_network_that_the_study_trained_is_fine_tuned_warmer(tmp_path, extra, 
     text = f'[model]\nsource = "{source}"\n[data]\nsource = "digits"\n{extra}{variant}'
     study = Study.parse(text, "study.toml", tmp_path)
     assert study.fine_tuning(study.variants[1]).learning_rate == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "source", "rate"),
+    [
+        ("{ technique = 'quantize' }", "builtin:digits", 5e-4),
+        ("{ technique = 'quantize' }", "model.keras", 5e-4),
+        ("{ technique = 'quantize', weights = 2 }", "builtin:digits", 2e-3),
+        ("{ technique = 'quantize', weights = 2 }", "model.keras", 1e-3),
+        (
+            "{ technique = 'prune', sparsity = 0.5 }, { technique = 'quantize' }",
+            "builtin:digits",
+            8e-3,
+        ),
+    ],
+)
+def test_rounding_is_fine_tuned_by_small_steps(tmp_path, recipe, source, rate):
+    text = f'[model]\nsource = "{source}"\n[data]\nsource = "digits"\n'
+    text += f'[[variant]]\nname = "a"\nrecipe = [{recipe}]\n'
+    study = Study.parse(text, "study.toml", tmp_path)
+    assert study.fine_tuning(study.variants[1]).learning_rate == pytest.approx(rate)

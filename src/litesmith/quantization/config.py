@@ -155,6 +155,11 @@ class Quantize(Technique):
             return f"{worst} levels in a channel where {allowed} are allowed"
         return None
 
+    @property
+    def warmth(self) -> float:
+        """Rounding to four bits or more wants small steps; fewer have farther to go."""
+        return 0.5 if self.weights >= 4 else 2.0
+
     def laid_out(self, steps: int) -> Self:
         """With ranges that stay in the last quarter of the run, where nothing else is said."""
         if self.freeze is not None or steps < 1:

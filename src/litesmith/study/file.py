@@ -178,9 +178,15 @@ FINE_TUNE_POLICY = Training(
 )
 # A network that the study trained itself is known to bear its baseline's learning rate. Much more,
 # for a short time and decaying, is what lets one that lost most of its weights recover; of a model
-# that comes trained nobody has told the rate, so it gets the policy's (docs/decisions.md).
-_WARMER = 8.0
+# that comes trained nobody has told the rate, so it gets the policy's (docs/decisions.md). How much
+# warmer is the technique's to say (`Technique.warmth`).
 _WARMEST = 8e-3
+
+
+def _warmth(variant: Variant) -> float:
+    from litesmith.recipe import Recipe
+
+    return max((each.warmth for each in Recipe.of(variant.recipe)), default=1.0)
 
 
 class Variant(_Section):
@@ -274,7 +280,7 @@ class Study(_Section):
         own = variant.fine_tune
         if variant.distill is not None:
             own = own.model_copy(update={"distill": variant.distill})
-        return own.over(self.fine_tune.over(self._policy()))
+        return own.over(self.fine_tune.over(self._policy(variant)))
 
     @property
     def training(self) -> Training | None:
@@ -286,13 +292,14 @@ class Study(_Section):
             return BASELINE_POLICY
         return None
 
-    def _policy(self) -> Training:
+    def _policy(self, variant: Variant) -> Training:
         """The policy for fine-tuning, warmer where the study trained the network itself."""
+        warmth = _warmth(variant)
         trained = self.training
-        if trained is None or trained.optimizer != FINE_TUNE_POLICY.optimizer:
-            return FINE_TUNE_POLICY
-        highest = max(rate for _, rate in trained.stages)
-        rate = min(_WARMER * highest, _WARMEST)
+        assert isinstance(FINE_TUNE_POLICY.learning_rate, float)
+        rate = min(warmth, 1.0) * FINE_TUNE_POLICY.learning_rate
+        if trained is not None and trained.optimizer == FINE_TUNE_POLICY.optimizer:
+            rate = min(warmth * max(rate for _, rate in trained.stages), _WARMEST)
         return FINE_TUNE_POLICY.model_copy(update={"learning_rate": rate})
 
     @model_validator(mode="after")
