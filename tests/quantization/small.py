@@ -26,7 +26,8 @@ def convolutional(momentum=0.8):
     inputs = layers.Input((8, 8, 3))
 
     def block(x, layer):
-        return layers.ReLU()(layers.BatchNormalization(momentum=momentum)(layer(x)))
+        norm = layers.BatchNormalization(momentum=momentum)
+        return layers.ReLU(name=f"{layer.name}_relu")(norm(layer(x)))
 
     x = block(inputs, layers.Conv2D(8, 3, padding="same", use_bias=False, name="first"))
     y = block(x, layers.Conv2D(8, 3, padding="same", name="second"))

@@ -34,7 +34,7 @@ def test_the_file_does_what_training_simulated(weights):
         t.layer for t in found.tensors
     }
     # ReLU's layers are where fused convolutions come out.
-    assert len([each for each in found.tensors if each.layer.startswith("re_lu")]) == 4
+    assert len([each for each in found.tensors if each.layer.endswith("_relu")]) == 4
     for tensor in found.tensors:
         assert tensor.within >= 0.999 and tensor.equal >= 0.99, str(found)
     assert found.first is None and found.last.layer == "head" and found.last.kind == "pre"
@@ -314,9 +314,9 @@ def test_fidelity_names_the_layer_where_they_part(tmp_path):
     kernel = prepared.get_layer("depthwise").kernel
     kernel.assign(kernel * -1.0)
     found = fidelity(prepared, x, artifact=artifact)
-    assert found.first.layer == "re_lu_2"
-    assert "they part at re_lu_2" in str(found)
-    assert found.to_dict()["first"] == "re_lu_2"
+    assert found.first.layer == "depthwise_relu"
+    assert "they part at depthwise_relu" in str(found)
+    assert found.to_dict()["first"] == "depthwise_relu"
 
 
 def test_fidelity_wants_a_prepared_model():

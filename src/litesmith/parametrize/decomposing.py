@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -55,7 +56,7 @@ def is_separable(layer: Any) -> bool:
 
 def is_swish(function: Any) -> bool:
     """Whether an activation function is x · sigmoid(x)."""
-    return function is keras.activations.silu
+    return inspect.unwrap(function) is keras.activations.silu if callable(function) else False
 
 
 def swish(value: Any, change: Change) -> Any:

@@ -111,6 +111,7 @@ def _heard(layer: Any, note: Any) -> Iterator[None]:
         yield
         return
 
+    @functools.wraps(function)
     def activation(value: Any, *args: Any, **kwargs: Any) -> Any:
         note(layer, "pre", value)
         if decomposing.is_swish(function):

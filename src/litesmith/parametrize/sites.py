@@ -169,6 +169,8 @@ class Taps:
             for use in self._uses(layer, "pre").get(0, ()):
                 value = use.apply(value)
             if decomposing.is_swish(function) and (id(layer), "mid") in self.at:
+                if hasattr(function, "__wrapped__"):  # by somebody who listens
+                    function(value, *args, **kwargs)
                 return decomposing.swish(value, lambda each: self._between(layer, each, 1))
             return function(value, *args, **kwargs)
 
