@@ -294,8 +294,11 @@ def test_layers_that_are_computed_in_steps_are_simulated(tmp_path):
     found = fidelity(prepared, x, artifact=artifact)
     assert found.agreement == 1.0
     by_layer = {each.layer: each for each in found.tensors if each.kind == "out"}
+    # XLA fuses the rescaling's product and sum: one value on a half is rounded the other way, and
+    # what the next layers make of it may be two quanta off.
+    least = 0.999 if keras.backend.backend() == "jax" else 1.0
     for layer in ("separable", "norm", "both"):
-        assert by_layer[layer].within == 1.0 and by_layer[layer].equal >= 0.99, str(found)
+        assert by_layer[layer].within >= least and by_layer[layer].equal >= 0.99, str(found)
 
 
 def test_learned_ranges_and_scales(tmp_path):
