@@ -35,8 +35,10 @@ def test_the_file_does_what_training_simulated(weights):
     }
     # ReLU's layers are where fused convolutions come out.
     assert len([each for each in found.tensors if each.layer.endswith("_relu")]) == 4
+    # A sum that lies on a half may be rounded the other way: how many do depends on the ranges
+    # that training ended with, which differ between backends.
     for tensor in found.tensors:
-        assert tensor.within >= 0.999 and tensor.equal >= 0.99, str(found)
+        assert tensor.within >= 0.999 and tensor.equal >= 0.98, str(found)
     assert found.first is None and found.last.layer == "head" and found.last.kind == "pre"
 
 
