@@ -23,7 +23,7 @@ def svg(histogram: Histogram) -> str:
         One element without ids or references.
     """
     what = f"weights from {histogram.low:.3g} to {histogram.high:.3g}"
-    told = f"{what}: before (grey) and after" if histogram.before else what
+    told = f"{what}: before (pale) and after" if histogram.before else what
     return (
         f'<svg class="hist" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
         f'role="img" aria-label="{told}"><title>{told}</title>'
