@@ -162,7 +162,7 @@ def test_the_first_rule_that_matches_decides(converted):
     _, float_model, _ = converted("nested")
     conv, depthwise, dense = [kernel.tensor for kernel in float_model.kernels]
     rules = [
-        Rule(where=".*conv2d", op="CONV_2D", preset="float16"),
+        Rule(where="inner/conv2d.*", op="CONV_2D", preset="float16"),
         Rule(op="CONV_2D", preset="dynamic_int8"),
         {"where": "dense.*", "preset": "weight_int8"},
     ]
