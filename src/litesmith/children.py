@@ -11,6 +11,8 @@ is kept, so that a child that dies can be quoted.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
 import os
 import queue
@@ -20,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -270,3 +272,41 @@ class Child:
         if stdout is not None:
             stdout.close()
         self._errors.close()
+
+
+_pool = threading.Lock()
+_idle: dict[str, Child] = {}
+
+
+@contextlib.contextmanager
+def kept(module: str, *, timeout: float | None = None) -> Iterator[Child]:
+    """A child that is started when first needed, and then waits for the next who asks.
+
+    One with which anything went wrong is not used again.
+
+    Args:
+        module: as for `Child`.
+        timeout: seconds one call may take before the child is killed; None waits forever.
+    """
+    with _pool:
+        child = _idle.pop(module, None)
+    if child is not None and not child.alive:
+        child.close()
+        child = None
+    child = child or Child(module)
+    child.timeout = timeout
+    try:
+        yield child
+    except BaseException:
+        child.close()
+        raise
+    with _pool:
+        if _idle.setdefault(module, child) is child:
+            return
+    child.close()
+
+
+@atexit.register
+def _close_idle() -> None:
+    while _idle:
+        _idle.popitem()[1].close()

@@ -44,6 +44,13 @@ def test_nan_is_a_value_like_others():
     assert entropy(np.array([np.nan, np.nan, 0.0, 0.0], np.float32)) == pytest.approx(1)
 
 
+def test_distinct_numbers():
+    values = np.array([[0.0, -0.0, np.nan, 2.0], [2.0, -np.nan, -1.0, 0.0]], np.float32)
+    tensor = read(with_weights(values)).constants()[0]
+    assert tensor.unique == 4 and tensor.distinct[1].sum() == 8
+    assert read(with_weights(np.array([[1, 1, -1], [0, 7, 7]]), "int8")).constants()[0].unique == 4
+
+
 def test_the_three_sizes(tmp_path):
     weights = np.random.default_rng(0).choice(3, (256, 256), p=[0.75, 0.125, 0.125])
     content = with_weights(weights)

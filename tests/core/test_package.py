@@ -4,6 +4,7 @@ import ast
 import hashlib
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import pytest
 
 import litesmith as ls
 from litesmith import errors, files
-from litesmith.children import Child
+from litesmith.children import Child, kept
 from litesmith.errors import ChildError, RecipeError
 
 SOURCE = Path(ls.__file__).parent
@@ -222,6 +223,25 @@ def test_a_child_s_errors_come_by_class(child_module):
 def test_a_child_that_dies_is_quoted(child_module):
     with Child(child_module) as child, pytest.raises(ChildError, match="signal 6.*last words"):
         child.call("die")
+
+
+def test_a_kept_child_serves_again_unless_something_went_wrong(child_module):
+    with kept(child_module) as child:
+        first = child.pid
+        with kept(child_module) as other:  # it is taken
+            assert other.pid != first
+    with kept(child_module) as child:
+        assert child.pid in (first, other.pid) and child.alive
+        serving = child.pid
+    with pytest.raises(ChildError, match="KeyError"), kept(child_module) as child:
+        assert child.pid == serving
+        child.call("fail")
+    with kept(child_module) as child:
+        assert child.pid != serving
+    os.kill(child.pid, signal.SIGKILL)
+    child._process.wait()
+    with kept(child_module) as another:
+        assert another.call("take", count=8)[0] == {"bytes": 8}
 
 
 def test_a_child_that_hangs_is_stopped(child_module):

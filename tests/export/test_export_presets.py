@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -91,8 +93,17 @@ def test_types_of_kernels_and_edges(calibrated, monkeypatch):
 
 def test_an_int8_file_has_no_float_operator(calibrated):
     _, float_model, _, calibration = calibrated("nested")
-    assert float_operators(quantize(float_model, rules_of("int8"), calibration)) == {}
-    assert float_operators(float_model.content)["CONV_2D"] == 1
+    assert (
+        float_operators(flatbuffer.read(quantize(float_model, rules_of("int8"), calibration))) == {}
+    )
+    assert float_operators(float_model.view)["CONV_2D"] == 1
+
+
+def test_presets_of_one_conversion_do_not_disturb_each_other(calibrated):
+    _, model, _, ranges = calibrated("nested")
+    presets = ("int8", "weight_int4", "float16", "int8")
+    one_by_one = [quantize(dataclasses.replace(model), rules_of(name), ranges) for name in presets]
+    assert [quantize(model, rules_of(name), ranges) for name in presets] == one_by_one
 
 
 def test_an_embedding_becomes_int8(calibrated):

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from litesmith.children import Child
+from litesmith.children import kept
 from litesmith.errors import ChildError, DataError, ExportError, PresetError, did_you_mean
 from litesmith.export.flatbuffer import Flatbuffer
 from litesmith.export.float_model import FloatModel
@@ -105,7 +105,7 @@ def calibrate(
 
     done = 0
     content = np.frombuffer(model.content, np.uint8)
-    with Child("litesmith.export.litert_child", timeout=_TIMEOUT) as child:
+    with kept("litesmith.export.litert_child", timeout=_TIMEOUT) as child:
         try:
             child.call("open_for_calibration", [content])
             for arrays in _checked(batches(data, batch_size, limit=samples), model.inputs):

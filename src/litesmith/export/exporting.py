@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from litesmith import files
-from litesmith.children import Child
+from litesmith.children import kept
 from litesmith.errors import ChildError, ExportError, PresetError
 from litesmith.export.calibration import Calibration, calibrate
 from litesmith.export.float_model import FloatModel, convert
@@ -126,18 +127,19 @@ def export(
     if sparse:
         content, stored = _without_zeros(content, source, rules)
     told = None if ranges is None else {"samples": ranges.samples, "rule": ranges.rule}
-    manifest = describe(content, source, rules, calibration=told, sparse=stored)
-    manifest.notes += notes
+    tried: tuple[str, ...] = ("not tried: it needs a runtime with TensorFlow's operators",)
+    with ThreadPoolExecutor(1) as beside_it:  # one process tries it out while this one counts
+        trial = None if source.select_tf_ops else beside_it.submit(_try_out, content, rules)
+        manifest = describe(content, source, rules, calibration=told, sparse=stored)
+        if trial is not None:
+            tried = trial.result()
+    manifest.notes += notes + tried
     if strict and manifest.float_operators:
         names = ", ".join(f"{n} × {name}" for name, n in manifest.float_operators.items())
         raise ExportError(
             f"quantize={rules.default!r} leaves operators in float: {names}",
             fix="leave strict out to accept that, or replace the layers they come from",
         )
-    if manifest.select_tf_ops:
-        manifest.notes += ("not tried: it needs a runtime with TensorFlow's operators",)
-    else:
-        manifest.notes += _try_out(content, rules)
     beside = target.with_name(f"{target.name}.json")
     # The last one is moved into place first: a model is never without its manifest for long.
     files.write_together({beside: manifest.to_json().encode(), target: content})
@@ -210,7 +212,7 @@ def _try_out(content: bytes, rules: Rules) -> tuple[str, ...]:
     Returns:
         What is to be noted of its outputs.
     """
-    with Child("litesmith.export.litert_child", timeout=120) as child:
+    with kept("litesmith.export.litert_child", timeout=120) as child:
         try:
             fields, _ = child.call("try_out", [np.frombuffer(content, np.uint8)])
         except (ChildError, ExportError) as error:

@@ -88,6 +88,24 @@ class Tensor:
         """
         return self._load()
 
+    @cached_property
+    def distinct(self) -> tuple[np.ndarray, np.ndarray]:
+        """The values that occur in `data`, and how often each does; none where there are no data.
+
+        −0 and 0 are two, as are NaNs of different bits.
+        """
+        return tensor_data.distinct(np.empty(0) if self.data is None else self.data)
+
+    @property
+    def unique(self) -> int:
+        """How many distinct numbers occur in `data`; −0 is 0, and NaN is one."""
+        values, same = self.distinct[0], 0
+        if values.dtype.kind == "f":
+            same = sum(
+                max(0, int(np.count_nonzero(each)) - 1) for each in (values == 0, values != values)
+            )
+        return len(values) - same
+
     @property
     def size(self) -> int:
         """Number of elements."""

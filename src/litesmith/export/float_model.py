@@ -12,6 +12,7 @@ import types
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,20 @@ class FloatModel:
     backend: str | None = None
     trained: Any = field(default=None, repr=False)
 
+    @cached_property
+    def view(self) -> flatbuffer.Flatbuffer:
+        """Its tensors and operators, to read."""
+        return flatbuffer.read(self.content)
+
+    @cached_property
+    def codebook_ranges(self) -> dict[str, dict[str, np.ndarray]]:
+        """Ranges of kernels of few values that keep them few (`codebooks.ranges`)."""
+        return codebooks.ranges(self.view, codebooks.shared_channels(self))
+
     @property
     def select_tf_ops(self) -> bool:
         """Whether it needs TensorFlow's own kernels at run time."""
-        return _needs_select(flatbuffer.read(self.content))
+        return _needs_select(self.view)
 
 
 def convert(model: Any, *, allow_select_tf_ops: bool = False) -> FloatModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from litesmith.export import flatbuffer, trial
 # As litert-quantizer has it: masks made of the lowest float are no range to learn from.
 _LARGEST = 3e38
 _SMOOTHING = 0.95
+# Bytes of tensors that are kept at once: more leaves the processor's caches and is slower.
+_AT_ONCE = 40 << 20
 
 
 class _Observer:
@@ -41,7 +44,21 @@ class _Observer:
         )
         self.shapes = None
 
+    @cached_property
+    def most(self) -> int:
+        """Samples to run at once, which is known after the first."""
+        sample = sum(self._value(tensor).nbytes for tensor in self.watched)
+        return max(1, _AT_ONCE // max(1, sample))
+
     def feed(self, arrays: list[np.ndarray]) -> None:
+        """Run a batch, as many samples at once as serves speed."""
+        if self.shapes is None:
+            self._feed([array[:1] for array in arrays])
+            arrays = [array[1:] for array in arrays]
+        for start in range(0, len(arrays[0]), self.most):
+            self._feed([array[start : start + self.most] for array in arrays])
+
+    def _feed(self, arrays: list[np.ndarray]) -> None:
         fixed = self.graph.tensors[self.graph.inputs[0]].shape_signature[:1] == (1,)
         if len(arrays[0]) > 1 and not self.single and not fixed:
             try:
@@ -68,43 +85,53 @@ class _Observer:
         interpreter.invoke()
 
     def _observe(self, samples: int) -> None:
+        low = np.full((samples, len(self.watched)), np.nan)  # NaN where a tensor says nothing
+        high = low.copy()
         for place, tensor in enumerate(self.watched):
-            try:
-                value = self.interpreter.get_tensor(tensor.index)
-            except ValueError:  # a tensor no delegate has computed
-                continue
-            if not value.size or value.dtype != np.float32:
-                continue
-            # A leading axis that is no multiple of the batch mixes samples: one range for all.
-            rows = samples if value.ndim and value.shape[0] % samples == 0 else 1
-            table = value.reshape(rows, -1)
-            low, high = table.min(axis=1), table.max(axis=1)
-            if not (np.isfinite(low).all() and np.abs(low).max() < _LARGEST) or not (
-                np.isfinite(high).all() and np.abs(high).max() < _LARGEST
-            ):
-                low, high = _bounded(table)
-                if low is None or high is None:
-                    continue
-            self.low[place] = min(self.low[place], low.min())
-            self.high[place] = max(self.high[place], high.max())
-            for a, b in zip(low.astype(np.float64), high.astype(np.float64), strict=True):
-                if not self.seen[place]:
-                    self.mean_low[place], self.mean_high[place] = a, b
-                    self.seen[place] = True
-                else:
-                    self.mean_low[place] += (1 - _SMOOTHING) * (a - self.mean_low[place])
-                    self.mean_high[place] += (1 - _SMOOTHING) * (b - self.mean_high[place])
+            table = self._rows(tensor, samples)
+            if table.size:
+                rows = len(table)
+                low[:rows, place], high[:rows, place] = table.min(axis=1), table.max(axis=1)
+        # An infinity or a mask's lowest float, or what is NaN: rare, so looked for all at once.
+        with np.errstate(invalid="ignore"):
+            odd = ~(np.abs(low) < _LARGEST) | ~(np.abs(high) < _LARGEST)
+        for place in np.flatnonzero(odd.any(axis=0)):
+            table = self._rows(self.watched[place], samples)
+            if table.size:
+                low[: len(table), place], high[: len(table), place] = _bounded(table)
+        self.low = np.fmin(self.low, np.fmin.reduce(low))
+        self.high = np.fmax(self.high, np.fmax.reduce(high))
+        for a, b in zip(low, high, strict=True):
+            known = ~np.isnan(a)
+            share = np.where(self.seen, 1 - _SMOOTHING, 1.0)[known]
+            self.mean_low[known] += share * (a[known] - self.mean_low[known])
+            self.mean_high[known] += share * (b[known] - self.mean_high[known])
+            self.seen |= known
+
+    def _rows(self, tensor: flatbuffer.Tensor, samples: int) -> np.ndarray:
+        """A tensor's values, a row for each sample; empty where it has none."""
+        value = self._value(tensor)
+        if not value.size or value.dtype != np.float32:
+            return np.empty((0, 0), np.float32)
+        # A leading axis that is no multiple of the batch mixes samples: one row for all.
+        apart = value.ndim and value.shape[0] % samples == 0
+        return value.reshape(samples if apart else 1, -1)
+
+    def _value(self, tensor: flatbuffer.Tensor) -> np.ndarray:
+        """A view, which nobody may hold when the interpreter goes on."""
+        try:
+            return self.interpreter.tensor(tensor.index)()
+        except ValueError:  # a tensor no delegate has computed
+            return np.empty(0, np.float32)
 
 
-def _bounded(table: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Extremes among the values that can be a range: a mask's −inf cannot."""
+def _bounded(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's extremes among the values that can be a range; NaN where there are none."""
     usable = np.isfinite(table) & (np.abs(table) < _LARGEST)
-    if not usable.any():
-        return None, None
+    rows = usable.any(axis=1)
     low = np.where(usable, table, np.inf).min(axis=1)
     high = np.where(usable, table, -np.inf).max(axis=1)
-    rows = usable.any(axis=1)
-    return low[rows], high[rows]
+    return np.where(rows, low, np.nan), np.where(rows, high, np.nan)
 
 
 _observer: _Observer | None = None
@@ -131,14 +158,16 @@ def feed(fields: dict[str, Any], arrays: list[np.ndarray]) -> Any:
 
 
 def ranges(fields: dict[str, Any], arrays: list[np.ndarray]) -> Any:
-    """The ranges so far, by one of the rules."""
+    """The ranges, by one of the rules; the model is closed."""
+    global _observer
     assert _observer is not None
-    seen = _observer.seen
-    names = [tensor.name for tensor, known in zip(_observer.watched, seen, strict=True) if known]
+    done, _observer = _observer, None
+    seen = done.seen
+    names = [tensor.name for tensor, known in zip(done.watched, seen, strict=True) if known]
     if fields["rule"] == "min_max":
-        low, high = _observer.low, _observer.high
+        low, high = done.low, done.high
     else:
-        low, high = _observer.mean_low, _observer.mean_high
+        low, high = done.mean_low, done.mean_high
     return {"names": names}, [low[seen], high[seen]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 from typing import Any
@@ -143,7 +144,7 @@ def describe(
         inputs=inputs,
         outputs=outputs,
         operators=read.operator_counts(),
-        float_operators=float_operators(content) if rules.needs_calibration else {},
+        float_operators=float_operators(read) if rules.needs_calibration else {},
         select_tf_ops=model.select_tf_ops,
         kernels=kernels,
         unmapped=model.unmapped + lost,
@@ -180,7 +181,7 @@ def _kernels(
                 shape=stored.shape,
                 size=data.size,
                 zeros=_zeros(stored, data),
-                unique=len(np.unique(data)),
+                unique=stored.unique,
                 bytes=stored.stored,
                 sparse=stored.sparse,
             )
@@ -206,6 +207,7 @@ def _recipe(origin: Any) -> dict[str, Any] | None:
         return {"techniques": [repr(technique) for technique in origin.recipe.techniques]}
 
 
+@functools.cache
 def _version(*packages: str) -> str | None:
     for package in packages:
         try:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import re
 import warnings
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from litesmith.errors import ExportError, PresetError, did_you_mean
-from litesmith.export import codebooks, edit, flatbuffer
+from litesmith.export import edit, flatbuffer
 from litesmith.export.calibration import Calibration
 from litesmith.export.float_model import FloatModel
 from litesmith.export.presets import CALIBRATED, Rule, Rules, check_io
@@ -72,25 +73,23 @@ def quantize(
         )
     if calibration is not None:
         calibration.check(model)
-    read = flatbuffer.read(model.content)
     with quiet():
-        manager = recipe_for(model, read, rules)
-    ranges = calibration.for_quantizer(read) if calibration is not None else {}
-    few = codebooks.ranges(read, codebooks.shared_channels(model))
-    ranges = _table_ranges(read) | ranges | few
-    content = run(model.content, manager, ranges, rules)
+        manager = recipe_for(model, model.view, rules)
+    ranges = calibration.for_quantizer(model.view) if calibration is not None else {}
+    ranges = _table_ranges(model.view) | ranges | model.codebook_ranges
+    content = run(model, manager, ranges, rules)
     if io_dtype == "uint8":
         content = edit.unsigned_edges(content)
     return content
 
 
-def float_operators(content: bytes) -> dict[str, int]:
+def float_operators(read: flatbuffer.Flatbuffer) -> dict[str, int]:
     """Operators of a quantized file that compute on float tensors, and how often.
 
     QUANTIZE and DEQUANTIZE at the edges do not count, nor does what handles no numbers (shapes).
     """
     counts: dict[str, int] = {}
-    for graph in flatbuffer.read(content).subgraphs:
+    for graph in read.subgraphs:
         for operator in graph.operators:
             touched = [graph.tensors[i] for i in (*operator.inputs, *operator.outputs) if i >= 0]
             if operator.name not in _SEAMS + _SHAPES and any(t.type == "FLOAT32" for t in touched):
@@ -288,13 +287,12 @@ def add(
     return True
 
 
-def run(content: bytes, manager: Any, ranges: dict[str, Any], rules: Rules) -> bytes:
-    """Quantize a float `.tflite` by the quantizer's recipe and ranges by tensor."""
+def run(model: FloatModel, manager: Any, ranges: dict[str, Any], rules: Rules) -> bytes:
+    """Quantize a float model by the quantizer's recipe and ranges by tensor."""
     from litert_quantizer import model_modifier, params_generator
-    from litert_quantizer.utils import tfl_flatbuffer_utils
 
     # The generator adds virtual operators to the graphs it reads: a fresh copy every time.
-    graph = tfl_flatbuffer_utils.read_model(bytearray(content))
+    graph = _copied(_parsed(model))
     with quiet():
         try:
             parameters = params_generator.ParamsGenerator(graph).generate_quantization_parameters(
@@ -311,6 +309,32 @@ def run(content: bytes, manager: Any, ranges: dict[str, Any], rules: Rules) -> b
                 fix="leave that operator in float by a Rule(op=…, preset='float32')",
             ) from error
     return bytes(changed)
+
+
+_parsed_models: weakref.WeakKeyDictionary[FloatModel, Any] = weakref.WeakKeyDictionary()
+
+
+def _parsed(model: FloatModel) -> Any:
+    """The quantizer's own form of the file, made once for all presets."""
+    from litert_quantizer.utils import tfl_flatbuffer_utils
+
+    if model not in _parsed_models:
+        # Its weights stay views of the bytes.
+        _parsed_models[model] = tfl_flatbuffer_utils.read_model(bytearray(model.content))
+    return _parsed_models[model]
+
+
+def _copied(value: Any) -> Any:
+    """A copy of tables and lists, all the way down; arrays are not copied."""
+    if isinstance(value, list):
+        return [_copied(each) for each in value]
+    if isinstance(value, np.ndarray):
+        return value.view()
+    if hasattr(value, "__dict__"):
+        copy = object.__new__(type(value))
+        vars(copy).update({name: _copied(each) for name, each in vars(value).items()})
+        return copy
+    return value
 
 
 @contextlib.contextmanager

@@ -17,10 +17,12 @@ from __future__ import annotations
 import math
 import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from litesmith.export import tensor_data
 from litesmith.export.flatbuffer import Flatbuffer, Tensor, read
 
 
@@ -40,12 +42,14 @@ def sizes(source: str | os.PathLike[str] | bytes, view: Flatbuffer | None = None
     """
     model = read(source) if view is None else view
     content = source if isinstance(source, bytes) else Path(source).read_bytes()
-    constants = model.constants()
-    stored = sum(tensor.stored for tensor in constants)
-    ideal = sum(ideal_bytes(tensor) for tensor in constants)
+    with ThreadPoolExecutor(1) as beside_it:  # zlib leaves the interpreter to others meanwhile
+        zipped = beside_it.submit(zlib.compress, content, 9)
+        constants = model.constants()
+        stored = sum(tensor.stored for tensor in constants)
+        ideal = sum(ideal_bytes(tensor) for tensor in constants)
     return {
         "file": len(content),
-        "zip": len(zlib.compress(content, 9)),
+        "zip": len(zipped.result()),
         "entropy": math.ceil(len(content) - stored + ideal),
     }
 
@@ -56,26 +60,19 @@ def ideal_bytes(tensor: Tensor) -> float:
     A tensor stored sparse counts with the zeros it leaves out: to code which values are zero is
     part of the work, however it is done.
     """
-    data = tensor.data
-    if data is None:
+    if tensor.data is None:
         return float(tensor.stored)
-    bits = data.size * entropy(data)
+    bits = tensor.data.size * _entropy(tensor.distinct[1])
     return min(float(tensor.stored), bits / 8)
 
 
 def entropy(values: np.ndarray) -> float:
     """Entropy of the values' distribution, in bits a value: ``−Σ p·log2 p``."""
-    if values.size == 0:
+    return _entropy(tensor_data.distinct(values)[1])
+
+
+def _entropy(counts: np.ndarray) -> float:
+    if not counts.size:
         return 0.0
-    # By bits, so that NaN and −0.0 are values like others, and sorting is over integers.
-    plain = np.ascontiguousarray(values).reshape(-1)
-    if plain.dtype.itemsize in (1, 2):
-        unsigned = plain.view(f"u{plain.dtype.itemsize}")
-        counts = np.bincount(unsigned)
-        counts = counts[counts > 0]
-    else:
-        if plain.dtype.itemsize in (4, 8):
-            plain = plain.view(f"u{plain.dtype.itemsize}")
-        counts = np.unique(plain, return_counts=True)[1]
-    shares = counts / plain.size
+    shares = counts / counts.sum()
     return float(abs((shares * np.log2(shares)).sum()))

@@ -21,7 +21,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from pydantic import BaseModel
 
-from litesmith.children import Child
+from litesmith.children import kept
 from litesmith.comparison.results import Size
 from litesmith.errors import ChildError
 from litesmith.export import compact, edit, sparse_layout
@@ -203,7 +203,7 @@ def _difference(dense: bytes, sparse: bytes) -> str | None:
         ExportError: the dense one does not run.
     """
     arrays = [np.frombuffer(each, np.uint8) for each in (dense, sparse)]
-    with Child("litesmith.export.litert_child", timeout=_TIMEOUT) as child:
+    with kept("litesmith.export.litert_child", timeout=_TIMEOUT) as child:
         try:
             fields, _ = child.call("compare", arrays)
         except ChildError as error:

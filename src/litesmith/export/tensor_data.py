@@ -155,3 +155,21 @@ def _stored_vector(kind: int, table: Any) -> np.ndarray:
     vector = classes[kind]()
     vector.Init(table.Bytes, table.Pos)
     return np.asarray(vector.ValuesAsNumpy())
+
+
+def distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values that occur, flat, and how often each does.
+
+    Values are told apart by their bits: NaN and −0 are values like others, and sorting is over
+    integers, or none at all where they are small.
+    """
+    plain = np.ascontiguousarray(values).reshape(-1)
+    size = plain.dtype.itemsize
+    if size in (1, 2):
+        counts = np.bincount(plain.view(f"u{size}"))
+        found = np.flatnonzero(counts)
+        return found.astype(f"u{size}").view(plain.dtype), counts[found]
+    if size in (4, 8):
+        found, counts = np.unique(plain.view(f"u{size}"), return_counts=True)
+        return found.view(plain.dtype), counts
+    return np.unique(plain, return_counts=True)

@@ -211,7 +211,7 @@ def derive(
         form[grid.axis] = -1
         span = (grid.scales * np.float32(end)).reshape(form)
         ranges[name] = {"min": -span, "max": span}
-    content = post_training.run(float_model.content, manager, ranges, rules)
+    content = post_training.run(float_model, manager, ranges, rules)
     _compare(content, known, rules)
     return edit.unsigned_edges(content) if io_dtype == "uint8" else content
 

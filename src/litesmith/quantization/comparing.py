@@ -230,7 +230,7 @@ class _Values:
 def _runs(
     model: keras.Model, content: bytes, source: Any, data: Any
 ) -> Iterator[tuple[_Values, dict[str, np.ndarray], int]]:
-    from litesmith.children import Child
+    from litesmith.children import kept
     from litesmith.export import flatbuffer
     from litesmith.export.calibration import ordered
     from litesmith.quantization.mapping import structured
@@ -239,7 +239,7 @@ def _runs(
     edges = [graph.tensors[index] for index in graph.inputs]
     names = [tensor.name for tensor in graph.tensors if not tensor.constant and tensor.name]
     file = np.frombuffer(content, np.uint8)
-    with Child("litesmith.export.litert_child", timeout=300) as child:
+    with kept("litesmith.export.litert_child", timeout=300) as child:
         for inputs, _ in data:
             arrays = ordered(inputs, source.inputs)
             values = _Values(None, {})

@@ -132,10 +132,10 @@ def structured(model: keras.Model, arrays: list[np.ndarray]) -> Any:
 
 
 def _values(float_model: Any, names: list[str], arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
-    from litesmith.children import Child
+    from litesmith.children import kept
 
     content = np.frombuffer(float_model.content, np.uint8)
-    with Child("litesmith.export.litert_child", timeout=300) as child:
+    with kept("litesmith.export.litert_child", timeout=300) as child:
         try:
             fields, found = child.call("values", [content, *arrays], names=names)
         except ChildError as error:
