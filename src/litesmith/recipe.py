@@ -29,6 +29,7 @@ from litesmith.parametrize import (
 from litesmith.quantization.calibrating import calibrate
 from litesmith.quantization.carrying import carry
 from litesmith.report import Report
+from litesmith.sampling import collected
 from litesmith.technique import Technique, check_technique_value
 
 VERSION = 1
@@ -302,8 +303,9 @@ def prepare(
         recipe: a recipe, a technique, or several.
         strict: make what a technique cannot take an error instead of a line in the report.
         steps: training steps to come, if known; a schedule that ends later is noted.
-        calibration: some inputs, for the ranges that `Quantize` starts from; without, the first
-            batches of training give them.
+        calibration: some inputs (256 samples at most are used): `Quantize` starts from the ranges
+            they give, `Cluster` from the assignments that change their layers' outputs least.
+            Without, the first batches of training give ranges, and weights take the nearest.
 
     Returns:
         The prepared model.
@@ -311,6 +313,7 @@ def prepare(
     Raises:
         RecipeError: the recipe does not fit the model.
         ModelError: the model is not built, cannot be copied, or has NaN or infinite weights.
+        DataError: calibration data that the model does not take, NaN, or none.
     """
     recipe = Recipe.of(recipe)
     plans, report = planning.plan(model, recipe, strict=strict, steps=steps)
@@ -321,7 +324,10 @@ def prepare(
     report = dataclasses.replace(report, notes=report.notes + notes)
     for number, sites in wired.items():
         taps.setdefault(number, []).extend(sites)
+    samples = None if calibration is None else collected(model, calibration)
     for technique, technique_plans in zip(recipe, plans, strict=True):
+        if samples is not None:
+            technique_plans = technique.informed(model, technique_plans, samples)
         for place, plan in technique_plans.items():
             chains.setdefault(place, []).append((technique, plan))
     attach_chains(copy, chains, taps)
@@ -329,8 +335,8 @@ def prepare(
     known = Origin(recipe, report) if earlier is None else _joined(earlier, recipe, report)
     copy.report = known.report
     _remember(copy, known)
-    if calibration is not None:
-        calibrate(copy, calibration)
+    if samples is not None:
+        calibrate(copy, samples)
     return copy
 
 

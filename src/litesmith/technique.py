@@ -120,6 +120,18 @@ class Technique(Option):
         """
         return [Plan(kernel) for kernel in kernels]
 
+    def informed(
+        self, model: keras.Model, plans: Mapping[int, Plan], samples: Sequence[Any]
+    ) -> Mapping[int, Plan]:
+        """The plans, with what some data say of the model added to their settings.
+
+        Args:
+            model: the model to prepare, which must not be changed.
+            plans: those that are not skipped, by the kernel's place in `find_kernels(model)`.
+            samples: batches of inputs as the model takes them, numpy.
+        """
+        return plans
+
     def parametrization(self, plan: Plan, name: str, calls_per_step: int) -> Parametrization:
         """Make the layer that does it.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
+import keras
 import numpy as np
 
+from litesmith.clustering import moments
 from litesmith.clustering.core import group_ids
 from litesmith.clustering.initialization import INITIALIZATIONS
 from litesmith.clustering.parametrization import Codebook
@@ -43,7 +45,9 @@ class Cluster(Technique):
         granularity: what shares a codebook: `PerTensor()`, `PerChannel()` (output channels), or
             `PerChannelGroup(8)`.
         assignment: "nearest" moves each weight, as it is stored and trained, to the neighbouring
-            centroid when it crosses the middle; "fixed" leaves it in the cluster it starts in.
+            centroid when it crosses the middle; "fixed" leaves it in the cluster it starts in;
+            "auto" is fixed where `prepare` was given calibration data, by which the assignments
+            that change the layer's outputs least are found, and nearest elsewhere.
         frequency: training steps from one renewal of the centroids, which become the means of
             their members, to the next.
         freeze: training step from which on assignments stay as they are, so that BatchNorm's
@@ -62,7 +66,7 @@ class Cluster(Technique):
     clusters: int
     initialization: Literal["optimal", "linear", "density", "random", "kmeans++"] = "optimal"
     granularity: Granularity = PerTensor()
-    assignment: Literal["nearest", "fixed"] = "nearest"
+    assignment: Literal["auto", "nearest", "fixed"] = "auto"
     frequency: int = 10
     freeze: int | None = None
     preserve_zeros: bool = False
@@ -76,7 +80,7 @@ class Cluster(Technique):
             whole_number("cluster: freeze", self.freeze, least=0)
         choices: dict[str, Sequence[Any]] = {
             "initialization": list(INITIALIZATIONS),
-            "assignment": ["nearest", "fixed"],
+            "assignment": ["auto", "nearest", "fixed"],
             "preserve_zeros": [True, False],
         }
         for field, allowed in choices.items():
@@ -116,9 +120,6 @@ class Cluster(Technique):
         scale = kernel.scale if self.channels != 1 else None
         if scale is not None and scale.reason:
             return Plan(kernel, reason=scale.reason)
-        if scale is not None and self.assignment == "fixed":
-            reason = f"{scale.layer.name!r} rescales its channels, which needs assignment='nearest'"
-            return Plan(kernel, reason=reason)
         _, groups = group_ids(kernel.shape, kernel.layout.outputs, self.channels)
         detail: dict[str, Any] = {"clusters": self.clusters, "weights": math.prod(kernel.shape)}
         if groups > 1:
@@ -127,8 +128,29 @@ class Cluster(Technique):
             detail["folded with"] = scale.layer.name
         return Plan(kernel, settings={"folded": scale is not None}, detail=detail)
 
+    def informed(
+        self, model: keras.Model, plans: Mapping[int, Plan], samples: Sequence[Any]
+    ) -> Mapping[int, Plan]:
+        """With the second moments of what each kernel multiplies, for the best assignments."""
+        if self.initialization != "optimal":
+            return plans
+        found = moments.gather(
+            model, {place: plan.kernel for place, plan in plans.items()}, samples
+        )
+        return {
+            place: dataclasses.replace(
+                plan, settings={**plan.settings, "moments": found.get(place)}
+            )
+            for place, plan in plans.items()
+        }
+
     def parametrization(self, plan: Plan, name: str, calls_per_step: int) -> Codebook:
         """The codebook of one kernel."""
+        book = self._codebook(plan, name, calls_per_step)
+        book.moments = plan.settings.get("moments")
+        return book
+
+    def _codebook(self, plan: Plan, name: str, calls_per_step: int) -> Codebook:
         return Codebook(
             name=name,
             shape=plan.kernel.shape,
@@ -143,6 +165,11 @@ class Cluster(Technique):
             outputs=plan.kernel.layout.outputs,
             folded=plan.settings["folded"],
         )
+
+    @property
+    def warmth(self) -> float:
+        """Assignments that are right from the start are lost by large steps."""
+        return 2.0
 
     def laid_out(self, steps: int) -> Self:
         """With assignments that stay in the last fifth of the run, where nothing else is said."""

@@ -8,8 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from litesmith.clustering import core
+from litesmith.clustering import assignment, core
 from litesmith.clustering.initialization import choose
+from litesmith.clustering.moments import Moments
 from litesmith.parametrize import Parametrization
 
 
@@ -24,7 +25,7 @@ class Codebook(Parametrization):
     Args:
         clusters: distinct values in a group.
         initialization: a key of `INITIALIZATIONS`.
-        assignment: "nearest" or "fixed".
+        assignment: "nearest", "fixed", or "auto": fixed once data have chosen it.
         frequency: training steps from one renewal of the centroids to the next.
         freeze: training step from which on assignments stay; None never.
         channels: output channels in a group; None for one group.
@@ -68,6 +69,7 @@ class Codebook(Parametrization):
         self.channels, self.zero, self.pruned = channels, zero, pruned
         self.outputs, self._folded = tuple(outputs), folded
         self.group_ids, self.groups = core.group_ids(self.shape, self.outputs, channels)
+        self.moments: Moments | None = None  # only until it starts
 
     @property
     def folded(self) -> bool:
@@ -112,8 +114,30 @@ class Codebook(Parametrization):
         ]
         table = np.stack(rows)
         self.centroids.assign(self._padded(table))
-        index = core.nearest(ops.convert_to_tensor(weight), self._table(), self.group_ids)
-        self.index.assign(ops.cast(index, "uint8"))
+        near = core.nearest(ops.convert_to_tensor(weight), self._table(), self.group_ids)
+        index = ops.convert_to_numpy(near)
+        if self.moments is not None:
+            index, table = self._settled(weight, index, table)
+            if self.assignment == "auto":
+                self.assignment = "fixed"
+            self.centroids.assign(self._padded(table))
+        self.index.assign(index.astype("uint8"))
+
+    def _settled(
+        self, weight: np.ndarray, index: np.ndarray, table: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Assignments and centroids that change the layer's outputs least."""
+        known, self.moments = self.moments, None
+        form = known.form
+        groups = form.matrix(np.broadcast_to(self.group_ids, self.shape))
+        matrix = form.matrix(weight)
+        zero = matrix == 0 if self.zero == "kept" else np.zeros(matrix.shape, bool)
+        pinned = table == 0 if self.zero == "pinned" else np.zeros(table.shape, bool)
+        book = assignment.Book(
+            matrix, form.matrix(index).copy(), table.copy(), groups[0], zero, pinned
+        )
+        assignment.settle(book, known.blocks, known.covariances())
+        return book.index.reshape(self.shape), book.tables
 
     def _row(self, values: np.ndarray) -> np.ndarray:
         count = self.table_shape[1]
@@ -164,7 +188,7 @@ class Codebook(Parametrization):
         if training:
             stored = ops.cast(ops.stop_gradient(weight), "float32")
             count = ops.copy(self.count)
-            if self.assignment == "nearest":
+            if self.assignment != "fixed":
                 index = self._followed(stored, index, table, count // self.calls_per_step)
             due = ops.equal(count % (self.frequency * self.calls_per_step), 0)
             members, before = index, table

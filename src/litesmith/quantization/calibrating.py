@@ -41,32 +41,15 @@ def _watching() -> Iterator[dict[int, tuple[Any, float, float]]]:
         _seen.reset(token)
 
 
-def calibrate(model: keras.Model, data: Any, samples: int = 256) -> None:
+def calibrate(model: keras.Model, samples: list[Any]) -> None:
     """Set the ranges of a prepared model's activations to the extremes over some samples.
 
     Args:
         model: prepared with `Quantize`.
-        data: inputs, with or without labels: an array, a dict or list of arrays, a `tf.data`
-            dataset, a `PyDataset`, a torch loader, a generator of batches.
-        samples: how many to take at most.
-
-    Raises:
-        DataError: there are none.
+        samples: batches of inputs (`sampling.collected`).
     """
-    from litesmith.data import batches
-    from litesmith.errors import DataError
-
-    done = 0
     with _watching() as seen:
-        for inputs, _ in batches(data, 64, limit=samples):
+        for inputs in samples:
             model(inputs, training=False)
-            done += len(keras.tree.flatten(inputs)[0])
-    if not done:
-        raise DataError(
-            "calibration",
-            expected="some samples",
-            received="none",
-            fix="give some of the training data",
-        )
     for tap, low, high in seen.values():
         tap.set_range(low, high)

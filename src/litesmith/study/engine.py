@@ -252,7 +252,10 @@ class _Engine:
         with warnings.catch_warnings():  # the plan has noted what it warns of
             warnings.simplefilter("ignore", LitesmithWarning)
             with self._phase(result, "prepare"):
-                prepared = prepare(self.baseline.model, job.recipe, steps=job.steps)
+                samples = self.plan.data.train.take(self.study.data.calibration_samples).x
+                prepared = prepare(
+                    self.baseline.model, job.recipe, steps=job.steps, calibration=samples
+                )
                 training.reseed(prepared, job.seed)
         if job.steps:
             with self._phase(result, "fit"):
