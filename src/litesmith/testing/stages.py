@@ -66,7 +66,7 @@ def _check(case: contract.Case, way: Way) -> None:
     for number, technique in enumerate(recipe):
         prepared = prepare(model, technique)
         known = origin(prepared)
-        assert known is not None
+        assert known is not None and known.recipe is not None
         case.expect(known.recipe == Recipe(*recipe.techniques[: number + 1]), "a stage is missing")
         if number:
             _same_zeros(case, model, prepared)
