@@ -39,7 +39,7 @@ class Answering(keras.Model):
 
     def call(self, inputs: Any) -> list[Any]:
         """Outputs, flat, then features."""
-        with listening(self.heard_layers) as heard:  # type: ignore[attr-defined]
+        with listening(self.heard_layers) as heard:
             outputs = self.model(inputs, training=False)
         return [*keras.tree.flatten(outputs), *heard]
 

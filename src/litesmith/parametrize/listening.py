@@ -80,7 +80,7 @@ def shapes_of(
         found[:] = [[() if each is None else tuple(each.shape)[1:] for each in p] for p in parts]
         return outputs
 
-    internals.infer(run, inputs)  # type: ignore[arg-type]
+    internals.infer(run, inputs)
     return found[0], found[1]
 
 

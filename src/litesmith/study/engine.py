@@ -253,6 +253,7 @@ class _Engine:
         keras.utils.set_random_seed(job.seed)
         with warnings.catch_warnings():  # the plan has noted what it warns of
             warnings.simplefilter("ignore", LitesmithWarning)
+            result.timeline = str(job.recipe)
             self.store.log(f"{job.variant.name}: the recipe's time line\n{job.recipe}")
             with self._phase(result, "prepare"):
                 prepared = prepare(self.baseline.model, job.recipe, steps=job.steps)
