@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from litesmith.benchmarking import Benchmark, benchmark
     from litesmith.clustering import Cluster
     from litesmith.comparison import Comparison, compare
+    from litesmith.distillation import Distiller
     from litesmith.errors import (
         BenchmarkError,
         ChildError,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "benchmarking": ("Benchmark", "benchmark"),
     "comparison": ("Comparison", "compare"),
+    "distillation": ("Distiller",),
     "errors": (
         "BenchmarkError",
         "ChildError",
@@ -100,6 +102,7 @@ __all__ = [
     "Constant",
     "CosineDecay",
     "DataError",
+    "Distiller",
     "Evaluation",
     "EvaluationError",
     "ExportError",

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from litesmith import selection
+from litesmith import selection, stages
 from litesmith.errors import LitesmithWarning, ModelError, RecipeError
 from litesmith.parametrize import (
     Kernel,
@@ -24,7 +24,12 @@ from litesmith.technique import Plan, Technique
 
 
 def plan(
-    model: keras.Model, techniques: Iterable[Technique], *, strict: bool, steps: int | None
+    model: keras.Model,
+    techniques: Iterable[Technique],
+    *,
+    strict: bool,
+    steps: int | None,
+    earlier: Report | None = None,
 ) -> tuple[list[dict[int, Plan]], Report]:
     """Decide what each technique does to each kernel of a model, without touching it.
 
@@ -33,12 +38,14 @@ def plan(
         techniques: in order.
         strict: whether what cannot be taken is an error.
         steps: training steps to come, if known.
+        earlier: the report of what the model was prepared with before.
 
     Returns:
         For each technique its plans by the kernel's place in `find_kernels(model)`, and the report.
 
     Raises:
-        RecipeError: a `where` that matches nothing; with `strict`, a layer that is skipped.
+        RecipeError: a `where` that matches nothing; a technique that would break what one before
+            it promised of a kernel; with `strict`, a layer that is skipped.
         ModelError: the model is not built, or has NaN or infinite weights.
     """
     _check_model(model)
@@ -78,6 +85,7 @@ def plan(
             notes.append(f"{technique.name}: no layer of the model was taken")
             warnings.warn(notes[-1], LitesmithWarning, stacklevel=3)
         notes += technique.notes(steps)
+    stages.check_order(kernels, techniques, all_plans, earlier)
     return all_plans, Report(tuple(entries), tuple(notes))
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import keras
 
-from litesmith import files, planning
-from litesmith.chaining import attach_chains, earlier_chains, earlier_taps
+from litesmith import files, planning, stages, timeline
+from litesmith.chaining import attach_chains, earlier_taps
 from litesmith.errors import LitesmithWarning, ModelError, RecipeError, did_you_mean
 from litesmith.parametrize import (
     bake,
@@ -30,7 +30,7 @@ from litesmith.quantization.calibrating import calibrate
 from litesmith.quantization.carrying import carry
 from litesmith.report import Report
 from litesmith.sampling import collected
-from litesmith.technique import Technique, check_technique_value
+from litesmith.technique import Plan, Technique, check_technique_value
 
 VERSION = 1
 
@@ -47,6 +47,8 @@ class Recipe:
 
     def __init__(self, *techniques: Technique | dict[str, Any]):
         self.techniques: tuple[Technique, ...] = tuple(map(check_technique_value, techniques))
+        # Of the training run it was laid out along: for its time line only.
+        self._steps: int | None = None
 
     @classmethod
     def of(cls, value: Any) -> Recipe:
@@ -84,6 +86,10 @@ class Recipe:
 
     def __repr__(self) -> str:
         return f"Recipe({', '.join(map(repr, self.techniques))})"
+
+    def __str__(self) -> str:
+        """A small time line: what each technique does, and when in a training run."""
+        return timeline.draw(self.techniques, self._steps)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: a version, and a table a technique.
@@ -193,10 +199,15 @@ class Recipe:
     def laid_out(self, steps: int) -> Recipe:
         """The recipe with schedules along a training run, where techniques have none.
 
+        Pruning is done first, then the clusters settle, then ranges and rounding: a technique
+        comes to rest after those before it. `print` it to see the time line.
+
         Args:
             steps: training steps (batches) in all.
         """
-        return Recipe(*(technique.laid_out(steps) for technique in self.techniques))
+        laid = Recipe(*timeline.laid_out(self.techniques, steps))
+        laid._steps = steps if steps > 0 else None
+        return laid
 
     def check(
         self, model: keras.Model, *, strict: bool = False, steps: int | None = None
@@ -209,10 +220,11 @@ class Recipe:
             steps: training steps to come, if known; a schedule that ends later is noted.
 
         Raises:
-            RecipeError: a `where` that matches nothing; with `strict`, a layer that is skipped.
+            RecipeError: a `where` that matches nothing; an order in which a technique would break
+                what one before it promised; with `strict`, a layer that is skipped.
             ModelError: the model is not built, or has NaN or infinite weights.
         """
-        return planning.plan(model, self, strict=strict, steps=steps)[1]
+        return _planned(model, self, strict=strict, steps=steps)[1]
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:
@@ -295,8 +307,11 @@ def prepare(
     """A copy of a model whose weights pass through the recipe's techniques while it trains.
 
     The given model is left alone. The copy has the same names, variable paths and trainable flags;
-    it is not compiled. `copy.report` tells each weight done or skipped, and why. A prepared model
-    can be prepared again with more techniques: what it has learned so far is taken over.
+    it is not compiled. `copy.report` tells each weight done or skipped, and why.
+
+    A prepared model can be prepared again with more techniques, and so can a stripped one: masks,
+    centroids and ranges are taken over, and what was promised stays. A technique that is given
+    again for a kernel takes the place of the earlier one.
 
     Args:
         model: a built Keras model of any kind.
@@ -316,10 +331,11 @@ def prepare(
         DataError: calibration data that the model does not take, NaN, or none.
     """
     recipe = Recipe.of(recipe)
-    plans, report = planning.plan(model, recipe, strict=strict, steps=steps)
+    plans, report = _planned(model, recipe, strict=strict, steps=steps)
     copy = copy_model(model)
     earlier = origin(model)
-    chains, taps = earlier_chains(model), earlier_taps(model)
+    taps = earlier_taps(model)
+    chains, history = stages.taken_over(model, earlier, recipe.techniques, plans)
     plans, wired, notes = planning.wired(copy, recipe.techniques, plans, strict=strict)
     report = dataclasses.replace(report, notes=report.notes + notes)
     for number, sites in wired.items():
@@ -332,12 +348,23 @@ def prepare(
             chains.setdefault(place, []).append((technique, plan))
     attach_chains(copy, chains, taps)
     mark_subclassed(copy)
-    known = Origin(recipe, report) if earlier is None else _joined(earlier, recipe, report)
+    known = Origin(recipe, report)
+    if earlier is not None:
+        known = _joined(dataclasses.replace(earlier, report=history), recipe, report)
     copy.report = known.report
     _remember(copy, known)
     if samples is not None:
         calibrate(copy, samples)
     return copy
+
+
+def _planned(
+    model: keras.Model, recipe: Recipe, *, strict: bool, steps: int | None
+) -> tuple[list[dict[int, Plan]], Report]:
+    known = origin(model)
+    return planning.plan(
+        model, recipe, strict=strict, steps=steps, earlier=known.report if known else None
+    )
 
 
 def _joined(earlier: Origin, recipe: Recipe, report: Report) -> Origin:

@@ -79,6 +79,8 @@ class Technique(Option):
     asks_scales: ClassVar[bool] = False
     # Whether the first of its kind in a recipe that takes a kernel has it for itself.
     exclusive: ClassVar[bool] = False
+    # By name, the techniques whose promise about a kernel it would break coming after, and how.
+    breaks: ClassVar[Mapping[str, str]] = {}
 
     where: Any = None
 
@@ -184,9 +186,36 @@ class Technique(Option):
         """
         return 8.0
 
-    def laid_out(self, steps: int) -> Self:
-        """The same technique with a schedule along this many training steps, where it has none."""
+    def laid_out(self, steps: int, after: int = 0) -> Self:
+        """The same technique with a schedule along this many training steps, where it has none.
+
+        Args:
+            steps: training steps in all.
+            after: the step by which the techniques before it have come to rest.
+        """
         return self
+
+    @property
+    def span(self) -> tuple[int, int | None]:
+        """Training steps at which it begins and comes to rest; None where it never does."""
+        return 0, 0
+
+    @property
+    def label(self) -> str:
+        """What it does to a kernel, in a few words."""
+        return "done from the first step on"
+
+    def resume(self, kernel: Kernel, detail: Mapping[str, Any]) -> tuple[Technique, Plan] | None:
+        """How it goes on with a kernel of a stripped model, so that what it promised stays.
+
+        Args:
+            kernel: of the model that was stripped; its values are those that were baked.
+            detail: the report's figures for it.
+
+        Returns:
+            The technique, its training behind it, and its plan; None where it does not go on.
+        """
+        return None
 
     def notes(self, steps: int | None) -> list[str]:
         """What is wrong with this technique in a training run of so many steps, for the report."""

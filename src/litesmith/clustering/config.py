@@ -25,6 +25,7 @@ from litesmith.granularity import (
 from litesmith.options import whole_number
 from litesmith.parametrize import Kernel
 from litesmith.technique import Plan, Technique
+from litesmith.timeline import settled
 
 # Where a study lays the recipe out, assignments stay as they are after this share of training.
 FROZEN_SHARE = 0.8
@@ -62,6 +63,9 @@ class Cluster(Technique):
 
     name: ClassVar[str] = "cluster"
     asks_scales: ClassVar[bool] = True
+    breaks: ClassVar[Mapping[str, str]] = {
+        "quantize": "the means of clusters do not lie on the grid"
+    }
 
     clusters: int
     initialization: Literal["optimal", "linear", "density", "random", "kmeans++"] = "optimal"
@@ -171,11 +175,26 @@ class Cluster(Technique):
         """Assignments that are right from the start are lost by large steps."""
         return 2.0
 
-    def laid_out(self, steps: int) -> Self:
+    def laid_out(self, steps: int, after: int = 0) -> Self:
         """With assignments that stay in the last fifth of the run, where nothing else is said."""
         if self.freeze is not None or steps < 1:
             return self
-        return dataclasses.replace(self, freeze=round(FROZEN_SHARE * steps))
+        return dataclasses.replace(self, freeze=settled(FROZEN_SHARE, steps, after))
+
+    @property
+    def span(self) -> tuple[int, int | None]:
+        """Until assignments stay."""
+        return 0, 0 if self.assignment == "fixed" else self.freeze
+
+    @property
+    def label(self) -> str:
+        """The number of values."""
+        return f"{self.clusters} values"
+
+    def resume(self, kernel: Kernel, detail: Mapping[str, Any]) -> tuple[Technique, Plan] | None:
+        """With the values there are; assignments that had come to rest stay so."""
+        freeze = None if self.freeze is None else 0
+        return dataclasses.replace(self, freeze=freeze), self._plan(kernel)
 
     def broken_promise(self, values: np.ndarray, plan: Plan, *, finished: bool) -> str | None:
         """No more distinct values than clusters, in the kernel or in each group of channels."""

@@ -64,6 +64,7 @@ def render(comparison: Comparison) -> str:
                 "name": variant.name,
                 "histograms": any(layer.histogram is not None for layer in variant.layers),
                 "total": figures.size(sum(layer.bytes for layer in variant.layers)),
+                "timeline": variant.timeline,
                 "rows": [
                     {
                         "texts": texts,

@@ -87,6 +87,7 @@ class VariantResult(_Row):
     sha256: str | None = None
     layers: list[Layer] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)  # what prepare skipped, operators left float, …
+    timeline: str = ""  # the recipe along the training run, in text
 
 
 class StudyResult(_Row):

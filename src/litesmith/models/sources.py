@@ -34,7 +34,9 @@ def load(
             - the path of a `.keras` or `.h5` file (Keras 2 files too), loaded in safe mode;
             - `builtin:digits`, `builtin:reference`;
             - `applications:NAME`: one of `keras.applications`, with random weights unless
-              `arguments` says otherwise (`{"weights": "imagenet"}` is downloaded by Keras);
+              `arguments` says otherwise (`{"weights": "imagenet"}` is downloaded by Keras); with
+              `{"transfer": True}` a new head for the data's classes on ImageNet's weights, where
+              they can be had, for images 0…1 (`models/transfer.py`);
             - `module:function` or `path/to/file.py:function`, which returns a model.
         arguments: keyword arguments for the last three.
         root: folder that paths and modules are relative to; a file that is not there is looked
@@ -151,6 +153,15 @@ def _application(name: str, given: dict[str, Any], input_shape: Any, classes: An
             received=name,
             fix=did_you_mean(name, sorted(known)),
         )
+    transfer = given.pop("transfer", False)
+    if not isinstance(transfer, bool):
+        raise ModelError(
+            f"applications:{name}, argument 'transfer'",
+            expected="true or false",
+            received=transfer,
+        )
+    if transfer:
+        return _transferred(f"applications:{name}", known[name], given, input_shape, classes)
     given.setdefault("weights", None)
     if given["weights"] is not None or not given.get("include_top", True):
         classes = None  # the weights' own, or no top to have classes at all
@@ -194,7 +205,31 @@ def _fill(
             given[name] = value
 
 
+def _transferred(
+    source: str, function: Any, given: dict[str, Any], input_shape: Any, classes: Any
+) -> keras.Model:
+    from litesmith.models import transfer
+
+    _check_arguments(source, function, {k: v for k, v in given.items() if k != "dropout"})
+    try:
+        return transfer.build(source, function, given, input_shape, classes)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise _cannot_build(source, error) from error
+
+
 def _called(source: str, function: Any, given: dict[str, Any]) -> keras.Model:
+    _check_arguments(source, function, given)
+    if isinstance(given.get("input_shape"), list):  # TOML has no tuples
+        given["input_shape"] = tuple(given["input_shape"])
+    try:
+        return function(**given)
+    except Exception as error:
+        raise _cannot_build(source, error) from error
+
+
+def _check_arguments(source: str, function: Any, given: Mapping[str, Any]) -> None:
     names = inspect.signature(function).parameters
     open_ended = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in names.values())
     for name in given:
@@ -205,18 +240,16 @@ def _called(source: str, function: Any, given: dict[str, Any]) -> keras.Model:
                 received=name,
                 fix=did_you_mean(name, names),
             )
-    if isinstance(given.get("input_shape"), list):  # TOML has no tuples
-        given["input_shape"] = tuple(given["input_shape"])
-    try:
-        return function(**given)
-    except Exception as error:
-        text = " ".join((str(error).strip() or "no message").split())
-        raise ModelError(
-            source,
-            expected="arguments it can be built with",
-            received=text[:240],
-            fix="see the function's own arguments",
-        ) from error
+
+
+def _cannot_build(source: str, error: Exception) -> ModelError:
+    text = " ".join((str(error).strip() or "no message").split())
+    return ModelError(
+        source,
+        expected="arguments it can be built with",
+        received=text[:240],
+        fix="see the function's own arguments",
+    )
 
 
 def _near(text: str) -> str:

@@ -4,9 +4,10 @@ from litesmith.parametrize.baking import bake
 from litesmith.parametrize.copying import copy_model
 from litesmith.parametrize.decomposing import is_norm, norm_factors
 from litesmith.parametrize.folding import factors, spread, unfold
+from litesmith.parametrize.inputs import hear_inputs
 from litesmith.parametrize.internals import without_weights
 from litesmith.parametrize.kernels import Kernel, Layout, find_kernels
-from litesmith.parametrize.inputs import hear_inputs
+from litesmith.parametrize.listening import listening, shapes_of
 from litesmith.parametrize.neighbours import Scale, find_scales
 from litesmith.parametrize.parametrization import Holder, Parametrization
 from litesmith.parametrize.recording import Event, record
@@ -45,11 +46,13 @@ __all__ = [
     "is_norm",
     "is_parametrized",
     "hear_inputs",
+    "listening",
     "mark_subclassed",
     "norm_factors",
     "outermost_layers",
     "plain_weights",
     "record",
+    "shapes_of",
     "spread",
     "tell",
     "told",

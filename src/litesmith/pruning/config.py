@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -53,6 +53,11 @@ class Prune(Technique):
     """
 
     name: ClassVar[str] = "prune"
+    breaks: ClassVar[Mapping[str, str]] = {
+        "prune": "a second mask changes the number of zeros",
+        "cluster": "new zeros are one value more than the clusters",
+        "quantize": "the grid is made for the weights as they were",
+    }
 
     sparsity: float | None = None
     schedule: Schedule | None = None
@@ -188,7 +193,28 @@ class Prune(Technique):
                 return f"{int(kept.max())} of {self.granularity.m} kept"
         return None
 
-    def laid_out(self, steps: int) -> Self:
+    def resume(self, kernel: Kernel, detail: Mapping[str, Any]) -> tuple[Technique, Plan] | None:
+        """With as many zeros, from the first step on."""
+        if isinstance(self.granularity, NOfM):
+            units = self.granularity.m - self.granularity.n
+        else:
+            units = detail["zeros"] * self._units(kernel) // detail["weights"]
+        return dataclasses.replace(self, schedule=None), self._plan(kernel, units)
+
+    @property
+    def span(self) -> tuple[int, int | None]:
+        """From the schedule's first step to its last."""
+        schedule = self.schedule or Constant()
+        return schedule.begin_step, schedule.last_step
+
+    @property
+    def label(self) -> str:
+        """The share of zeros."""
+        if isinstance(self.granularity, NOfM):
+            return f"{self.granularity.n} of {self.granularity.m} weights kept"
+        return f"{self.sparsity:.4g} of the weights zero"
+
+    def laid_out(self, steps: int, after: int = 0) -> Self:
         """With a cubic schedule along the run and a ranking over the model, where none is set."""
         changes: dict[str, Any] = {}
         if self.ranking is None and not isinstance(self.granularity, NOfM):

@@ -15,6 +15,7 @@ from litesmith.parametrize import Kernel
 from litesmith.quantization import core
 from litesmith.quantization.parametrization import MOMENTUM, Grid
 from litesmith.technique import BY_DEFAULT, Plan, Technique, Wiring
+from litesmith.timeline import settled
 
 # Where a study lays the recipe out, ranges stay as they are in the last part of training.
 FROZEN_SHARE = 0.75
@@ -160,8 +161,19 @@ class Quantize(Technique):
         """Rounding to four bits or more wants small steps; fewer have farther to go."""
         return 0.5 if self.weights >= 4 else 2.0
 
-    def laid_out(self, steps: int) -> Self:
+    def laid_out(self, steps: int, after: int = 0) -> Self:
         """With ranges that stay in the last quarter of the run, where nothing else is said."""
         if self.freeze is not None or steps < 1:
             return self
-        return dataclasses.replace(self, freeze=round(FROZEN_SHARE * steps))
+        return dataclasses.replace(self, freeze=settled(FROZEN_SHARE, steps, after))
+
+    @property
+    def span(self) -> tuple[int, int | None]:
+        """Until ranges and scales stay."""
+        return 0, self.freeze
+
+    @property
+    def label(self) -> str:
+        """Bits of weights and activations."""
+        activations = "float" if self.activations is None else f"{self.activations}-bit"
+        return f"{self.weights}-bit weights, {activations} activations"

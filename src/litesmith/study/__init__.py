@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from litesmith.study import presets
 from litesmith.study.file import DataSection, ModelSection, Study, Training, Variant
 from litesmith.study.progress import Event, Progress
 
@@ -23,6 +24,7 @@ __all__ = [
     "Study",
     "Training",
     "Variant",
+    "presets",
     "run",
 ]
 

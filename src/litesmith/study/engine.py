@@ -68,6 +68,8 @@ def run(
             was trained or written.
     """
     command = ["litesmith", "study", "-o", os.fspath(output)]
+    if isinstance(study, Study):
+        command[2:2] = study.arguments
     if not isinstance(study, Study):
         if os.fspath(study) != BUILTIN:
             command.insert(2, os.fspath(study))
@@ -251,6 +253,8 @@ class _Engine:
         keras.utils.set_random_seed(job.seed)
         with warnings.catch_warnings():  # the plan has noted what it warns of
             warnings.simplefilter("ignore", LitesmithWarning)
+            result.timeline = str(job.recipe)
+            self.store.log(f"{job.variant.name}: the recipe's time line\n{job.recipe}")
             with self._phase(result, "prepare"):
                 samples = self.plan.data.train.take(self.study.data.calibration_samples).x
                 prepared = prepare(

@@ -32,6 +32,7 @@ from pydantic import (
 )
 
 from litesmith.errors import StudyError, did_you_mean
+from litesmith.study import presets
 from litesmith.study.wording import one_line
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
@@ -241,6 +242,8 @@ class Study(_Section):
         data: where the data comes from.
         baseline: how to train a model that is not trained yet; None where it is.
         fine_tune: how variants whose recipe trains are trained.
+        preset: "size", "speed", "balanced" or "tour": variants beside the study's own
+            (`litesmith.study.presets`); one of the study's own goes before one of its name.
         variant: what to make; a `baseline` in float32 is put first unless one is named.
     """
 
@@ -249,10 +252,17 @@ class Study(_Section):
     data: DataSection
     baseline: Training | None = None
     fine_tune: Training = Field(default_factory=Training)
+    preset: str | None = None
     variant: list[Variant] = Field(default_factory=list)
 
     _root: Path = PrivateAttr(default_factory=Path.cwd)
     _text: str | None = PrivateAttr(default=None)
+    _arguments: tuple[str, ...] = PrivateAttr(default=())
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, value: str | None) -> str | None:
+        return None if value is None else presets.check(value)
 
     @property
     def root(self) -> Path:
@@ -265,11 +275,39 @@ class Study(_Section):
         return self._text
 
     @property
+    def arguments(self) -> tuple[str, ...]:
+        """Of the command that makes it, where it is made without a file."""
+        return self._arguments
+
+    @property
     def variants(self) -> list[Variant]:
-        """All variants, the baseline first."""
+        """All variants, the baseline first, those of the preset last."""
         named = [variant for variant in self.variant if variant.name == "baseline"]
         others = [variant for variant in self.variant if variant.name != "baseline"]
+        if self.preset is not None:
+            own = {variant.name.casefold() for variant in self.variant}
+            made = (Variant.model_validate(each) for each in presets.variants(self.preset))
+            others += [variant for variant in made if variant.name not in own]
         return [*(named or [Variant(name="baseline")]), *others]
+
+    def with_preset(self, name: str) -> Study:
+        """This study with the variants of a preset beside its own.
+
+        Raises:
+            StudyError: no such preset, or the study names one already.
+        """
+        if self.preset is not None:
+            raise StudyError(
+                "--preset",
+                expected="a study that names no preset",
+                received=f"preset = {self.preset!r} in the file",
+                fix="leave one of the two out",
+            )
+        made = self.model_copy(update={"preset": presets.check(name)})
+        if self._text is not None:
+            made._text = f"preset = {name!r}\n{self._text}"
+        made._arguments = ("--preset", name)
+        return made
 
     def fine_tuning(self, variant: Variant) -> Training:
         """How `variant` is trained: its own settings over the study's over the default policy.
@@ -287,8 +325,9 @@ class Study(_Section):
         """How the model is trained before anything else; None where it comes trained."""
         if self.baseline is not None:
             return self.baseline.over(BASELINE_POLICY)
-        source, weights = self.model.source, self.model.arguments.get("weights")
-        if source.startswith("builtin:") or (source.startswith("applications:") and not weights):
+        source, given = self.model.source, self.model.arguments
+        untrained = given.get("transfer") or not given.get("weights")
+        if source.startswith("builtin:") or (source.startswith("applications:") and untrained):
             return BASELINE_POLICY
         return None
 

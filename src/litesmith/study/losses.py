@@ -20,6 +20,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from litesmith.distillation.outputs import activation_of
 from litesmith.errors import StudyError, did_you_mean
 from litesmith.export.interface import answer_names
 
@@ -55,33 +56,9 @@ def heads(model: keras.Model, inputs: Any) -> list[Head]:
         for each in keras.tree.flatten(answers)
     ]
     return [
-        Head(name, _activation(model, index) or _by_value(values), values.shape[1:])
+        Head(name, activation_of(model, index) or _by_value(values), values.shape[1:])
         for index, (name, values) in enumerate(zip(names, flat, strict=True))
     ]
-
-
-def _activation(model: keras.Model, index: int) -> str | None:
-    """The kind that the last layer's activation tells, or None where it does not say."""
-    layer: Any = model
-    while isinstance(layer, keras.Model):
-        if isinstance(layer, keras.Sequential):
-            layer = layer.layers[-1]
-            continue
-        try:
-            layer = layer.get_layer(layer.output_names[index])
-        except (AttributeError, IndexError, ValueError):
-            return None  # a subclassed model, or one that ends in an operation
-        index = 0
-    if isinstance(layer, keras.layers.Softmax):
-        return "softmax"
-    activation = getattr(layer, "activation", None)
-    if activation is keras.activations.softmax:
-        return "softmax"
-    if activation is keras.activations.sigmoid:
-        return "sigmoid"
-    if activation is keras.activations.linear and isinstance(layer, keras.layers.Dense):
-        return "linear"
-    return None
 
 
 def _by_value(values: np.ndarray) -> str:

@@ -121,7 +121,9 @@ def make_plan(study: Study) -> Plan:
                 training.optimizer(study.fine_tuning(variant), 1)
     metrics_by_output(study.model.metrics, [])  # an unknown name is an error
     dataset = _load_data(study)
-    model = _load_model(study, dataset)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", LitesmithWarning)
+        model = _load_model(study, dataset)
     look = dataset.train.take(_LOOK)
     loss, head = _fit_loss(study, model, dataset, look)
     follow = ["accuracy"] if "accuracy" in study.model.metrics else []
@@ -131,6 +133,8 @@ def make_plan(study: Study) -> Plan:
     if recipes:
         copy_model(model)  # as `prepare` will: it says why a model cannot be made again
     jobs = [_job(study, variant, recipes, model, dataset) for variant in study.variants]
+    about = tuple(str(each.message) for each in told if each.category is LitesmithWarning)
+    jobs[0] = dataclasses.replace(jobs[0], notes=about + jobs[0].notes)
     return Plan(study, dataset, dataset.summary(), model, baseline, loss, follow, head, jobs)
 
 

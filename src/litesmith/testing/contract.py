@@ -45,7 +45,7 @@ _to_numpy = keras.ops.convert_to_numpy
 
 
 @dataclasses.dataclass
-class _Case:
+class Case:
     """One kind of model on its way through the contract."""
 
     kind: Kind
@@ -58,6 +58,7 @@ class _Case:
     continued: dict[str, list[np.ndarray]] = dataclasses.field(default_factory=dict)
 
     def expect(self, holds: bool, otherwise: str) -> None:
+        """Note a problem where something does not hold."""
         if not holds:
             self.problems.append(f"{self.kind.name}: {otherwise}")
 
@@ -88,14 +89,14 @@ def check_technique(
         for number, kind in enumerate(kinds or KINDS):
             folder = Path(name) / str(number)
             folder.mkdir()
-            case = _Case(KINDS[kind], recipe, folder, problems)
+            case = Case(KINDS[kind], recipe, folder, problems)
             _check_in_process(case)
             cases.append(case)
         if fresh_process:
             _check_fresh_process(cases)
         if export:
             for case in cases:
-                _check_exported(case)
+                check_exported(case)
     assert not problems, f"{len(problems)} broken:\n" + "\n".join(problems)
 
 
@@ -136,7 +137,7 @@ def _weights(layer: keras.layers.Layer) -> list[keras.Variable]:
     return parametrize.plain_weights(layer)
 
 
-def _check_in_process(case: _Case) -> None:
+def _check_in_process(case: Case) -> None:
     kind = case.kind
     model = kind.make()
     compile_for_test(model)
@@ -180,13 +181,14 @@ def _check_in_process(case: _Case) -> None:
             moved = not np.array_equal(started[weight.path], _to_numpy(weight))
             case.expect(moved, f"fit did not move {weight.path}")
 
-    _check_strip(case)
+    check_strip(case)
     fit_for_test(model, kind, 1)  # the given model goes on being trained
     case.expect(not _same(before, _snapshot(model)), "the given model does not train after prepare")
     _save_and_continue(case)
 
 
-def _check_strip(case: _Case) -> None:
+def check_strip(case: Case) -> None:
+    """Strip the prepared model of a case: it predicts the same, and nothing of ours is left."""
     x, _ = case.kind.data()
     expected = case.expected = case.prepared.predict(x, verbose=0)
     with warnings.catch_warnings():
@@ -214,7 +216,7 @@ def _check_strip(case: _Case) -> None:
     )
 
 
-def _save_and_continue(case: _Case) -> None:
+def _save_and_continue(case: Case) -> None:
     """Save the prepared model mid-training, and train on here for comparison."""
     prepared, kind, folder = case.prepared, case.kind, case.folder
     if kind.whole:
@@ -241,7 +243,7 @@ def _save_and_continue(case: _Case) -> None:
     case.continued["h5"] = prepared.get_weights()
 
 
-def _check_fresh_process(cases: list[_Case]) -> None:
+def _check_fresh_process(cases: list[Case]) -> None:
     recipe = cases[0].recipe
     environment = {"KERAS_BACKEND": keras.backend.backend()}
     with Child("litesmith.testing.fresh_process", environment=environment) as child:
@@ -257,7 +259,7 @@ def _check_fresh_process(cases: list[_Case]) -> None:
                     _compare_continued(case, path.name, weights)
 
 
-def _compare_continued(case: _Case, form: str, weights: list[np.ndarray]) -> None:
+def _compare_continued(case: Case, form: str, weights: list[np.ndarray]) -> None:
     if case.kind.dropout:
         return  # Keras saves no state of random numbers: it loads and trains, that is all
     expected = case.continued["keras" if form == "saved.keras" else "h5"]
@@ -269,7 +271,8 @@ def _compare_continued(case: _Case, form: str, weights: list[np.ndarray]) -> Non
     case.expect(worst <= 1e-6, f"{form}: training goes on differently by {worst:.2g}")
 
 
-def _check_exported(case: _Case) -> None:
+def check_exported(case: Case) -> None:
+    """Export the stripped model of a case: the file agrees, and what was promised is in it."""
     from litesmith.evaluation import predict
     from litesmith.export import convert
     from litesmith.export import export as export_model
@@ -292,7 +295,7 @@ def _simulates(recipe: Recipe) -> bool:
     return any(technique.simulates for technique in recipe)
 
 
-def _check_simulated(case: _Case, float_model: Any) -> None:
+def _check_simulated(case: Case, float_model: Any) -> None:
     """The integer file gives what the prepared model gives."""
     from litesmith.evaluation import predict
     from litesmith.export import export as export_model
