@@ -186,6 +186,11 @@ class Technique(Option):
         """
         return 8.0
 
+    @property
+    def wants_settled_weights(self) -> bool:
+        """Whether it starts best from weights that techniques before it have finished changing."""
+        return False
+
     def laid_out(self, steps: int, after: int = 0) -> Self:
         """The same technique with a schedule along this many training steps, where it has none.
 

@@ -175,6 +175,11 @@ class Cluster(Technique):
         """Assignments that are right from the start are lost by large steps."""
         return 2.0
 
+    @property
+    def wants_settled_weights(self) -> bool:
+        """Where assignments are chosen once, by calibration data."""
+        return self.assignment == "auto" and self.initialization == "optimal"
+
     def laid_out(self, steps: int, after: int = 0) -> Self:
         """With assignments that stay in the last fifth of the run, where nothing else is said."""
         if self.freeze is not None or steps < 1:

@@ -251,30 +251,34 @@ class _Engine:
         """Prepare, fine-tune and strip a copy of the baseline."""
         assert job.recipe is not None and job.training is not None
         keras.utils.set_random_seed(job.seed)
-        with warnings.catch_warnings():  # the plan has noted what it warns of
-            warnings.simplefilter("ignore", LitesmithWarning)
-            result.timeline = str(job.recipe)
-            self.store.log(f"{job.variant.name}: the recipe's time line\n{job.recipe}")
-            with self._phase(result, "prepare"):
-                samples = self.plan.data.train.take(self.study.data.calibration_samples).x
-                prepared = prepare(
-                    self.baseline.model, job.recipe, steps=job.steps, calibration=samples
-                )
-                training.reseed(prepared, job.seed)
-        if job.steps:
-            with self._phase(result, "fit"):
-                taught, loss = self._lesson(job.training, result)
-                history = training.fit(
-                    prepared,
-                    taught,
-                    job.training,
-                    loss=loss,
-                    metrics=self.plan.fit_metrics,
-                    seed=job.seed,
-                    name=job.variant.name,
-                    progress=self._pass_on,
-                )
-            self.store.write_json(folder / "history.json", history)
+        result.timeline = "\n".join(str(stage.recipe) for stage in job.stages)
+        self.store.log(f"{job.variant.name}: the recipe's time line\n{result.timeline}")
+        model = self.baseline.model
+        history: dict[str, list[float]] = {}
+        samples = self.plan.data.train.take(self.study.data.calibration_samples).x
+        for number, stage in enumerate(job.stages):
+            with warnings.catch_warnings():  # the plan has noted what it warns of
+                warnings.simplefilter("ignore", LitesmithWarning)
+                with self._phase(result, "prepare"):
+                    model = prepare(model, stage.recipe, steps=stage.steps, calibration=samples)
+                    training.reseed(model, job.seed + number)
+            if stage.steps:
+                with self._phase(result, "fit"):
+                    taught, loss = self._lesson(stage.training, result)
+                    told = training.fit(
+                        model,
+                        taught,
+                        stage.training,
+                        loss=loss,
+                        metrics=self.plan.fit_metrics,
+                        seed=job.seed + number,
+                        name=job.variant.name,
+                        progress=self._pass_on,
+                    )
+                for name, values in told.items():
+                    history.setdefault(name, []).extend(values)
+                self.store.write_json(folder / "history.json", history)
+        prepared = model
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", LitesmithWarning)
             stripped = strip(prepared)
@@ -402,7 +406,7 @@ def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
     try:
         yield
     finally:
-        seconds[what] = round(time.perf_counter() - start, 4)
+        seconds[what] = round(seconds.get(what, 0.0) + time.perf_counter() - start, 4)
 
 
 def _is_baseline(path: Path, record: Path, mark: str) -> bool:

@@ -184,10 +184,10 @@ FINE_TUNE_POLICY = Training(
 _WARMEST = 8e-3
 
 
-def _warmth(variant: Variant) -> float:
+def _warmth(recipe: Any) -> float:
     from litesmith.recipe import Recipe
 
-    return max((each.warmth for each in Recipe.of(variant.recipe)), default=1.0)
+    return max((each.warmth for each in Recipe.of(recipe)), default=1.0)
 
 
 class Variant(_Section):
@@ -309,8 +309,12 @@ class Study(_Section):
         made._arguments = ("--preset", name)
         return made
 
-    def fine_tuning(self, variant: Variant) -> Training:
+    def fine_tuning(self, variant: Variant, recipe: Any = None) -> Training:
         """How `variant` is trained: its own settings over the study's over the default policy.
+
+        Args:
+            variant: one of the study's.
+            recipe: the part of its recipe that is trained; None for all of it.
 
         Raises:
             StudyError: learning rates do not fit epochs.
@@ -318,7 +322,9 @@ class Study(_Section):
         own = variant.fine_tune
         if variant.distill is not None:
             own = own.model_copy(update={"distill": variant.distill})
-        return own.over(self.fine_tune.over(self._policy(variant)))
+        return own.over(
+            self.fine_tune.over(self._policy(variant.recipe if recipe is None else recipe))
+        )
 
     @property
     def training(self) -> Training | None:
@@ -331,9 +337,9 @@ class Study(_Section):
             return BASELINE_POLICY
         return None
 
-    def _policy(self, variant: Variant) -> Training:
+    def _policy(self, recipe: Any) -> Training:
         """The policy for fine-tuning, warmer where the study trained the network itself."""
-        warmth = _warmth(variant)
+        warmth = _warmth(recipe)
         trained = self.training
         assert isinstance(FINE_TUNE_POLICY.learning_rate, float)
         rate = min(warmth, 1.0) * FINE_TUNE_POLICY.learning_rate

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from litesmith.parametrize import copy_model
 from litesmith.recipe import Recipe
 from litesmith.study import losses, training
 from litesmith.study.file import FINE_TUNE_POLICY, Study, Training, Variant
+from litesmith.study.stages import Stage, split
 from litesmith.study.store import derived_seed
 
 _LOOK = 64  # samples shown to the model, the loss and the metrics before anything is trained
@@ -43,7 +45,8 @@ class Job:
         recipe: with its schedules laid out along the training; None for post-training only.
         training: every field set; None for post-training only.
         seed: this variant's own.
-        steps: training steps.
+        steps: training steps in all.
+        stages: the recipe and the training, in the parts they are done in.
         notes: what is worth telling about the recipe on this model.
     """
 
@@ -52,6 +55,7 @@ class Job:
     training: Training | None
     seed: int
     steps: int = 0
+    stages: tuple[Stage, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -272,12 +276,19 @@ def _job(
     if recipe is None:
         return Job(variant, None, None, seed)
     settings = study.fine_tuning(variant)
-    steps = settings.total_epochs * training.steps_per_epoch(len(dataset.train), settings)
     with _named(variant.name):
-        recipe = recipe.laid_out(steps)
+        stages = tuple(
+            Stage(part.laid_out(steps), how, steps)
+            for part, how in split(recipe, settings, partial(study.fine_tuning, variant))
+            for steps in [how.total_epochs * training.steps_per_epoch(len(dataset.train), how)]
+        )
+        steps = sum(stage.steps for stage in stages)
+        laid = Recipe(*(each for stage in stages for each in stage.recipe))
+        if len(stages) == 1:
+            laid = stages[0].recipe
         with warnings.catch_warnings():  # what it warns of is among the notes
             warnings.simplefilter("ignore", LitesmithWarning)
-            report = recipe.check(model, steps=steps)
+            report = laid.check(model, steps=steps)
     skipped: dict[tuple[str, str], list[str]] = {}
     for entry in report.skipped:
         skipped.setdefault((entry.technique, entry.reason), []).append(entry.layer)
@@ -286,7 +297,13 @@ def _job(
         for (technique, reason), layers in skipped.items()
     ]
     notes.extend(report.notes)
-    return Job(variant, recipe, settings, seed, steps, tuple(notes))
+    if len(stages) > 1:
+        parts = (
+            f"{' and '.join(each.name for each in stage.recipe)} for {stage.training.total_epochs}"
+            for stage in stages
+        )
+        notes.append(f"trained in stages, by epochs: {', then '.join(parts)}")
+    return Job(variant, laid, settings, seed, steps, stages, tuple(notes))
 
 
 def _few(names: list[str]) -> str:
