@@ -100,13 +100,18 @@ def attach_chains(
     for kernel, links in every:
         weight = kernel.variable.value
         scale = scales.get(id(kernel.variable))
+        factor: Any = 1.0
         for number, link in enumerate(links):
             if link.folded and scale is not None:
                 factor = spread(factors(scale.layer), kernel.shape, scale.axes)
                 weight, scale = weight * factor, None
             if link in starting:
                 link.follow(links[:number])
-                link.start(keras.ops.convert_to_numpy(weight))
+                moved = link.start(keras.ops.convert_to_numpy(weight))
+                if moved is not None:
+                    stored = keras.ops.where(weight == 0, kernel.variable.value, moved / factor)
+                    kernel.variable.assign(stored)
+                    weight = keras.ops.where(weight == 0, weight, moved)
             weight = link.transform(keras.ops.copy(weight), training=False)
     if by_layer or taps:
         count_calls(model)

@@ -103,8 +103,12 @@ class Codebook(Parametrization):
         self.centroids = self.state("centroids", (self.groups, self.clusters))
         self.count = self.state("count", (), "zeros", "int32")
 
-    def start(self, weight: np.ndarray) -> None:
-        """Choose centroids for the weight and assign its members."""
+    def start(self, weight: np.ndarray) -> np.ndarray | None:
+        """Choose centroids for the weight and assign its members.
+
+        Assignments that data have chosen are not the nearest ones of the weights as they were, nor
+        are the centroids their means: the weights themselves become what is used.
+        """
         groups = np.broadcast_to(self.group_ids, self.shape)
         if self.zero == "pinned" and (weight == 0).any():
             self.zero = "kept"
@@ -116,12 +120,15 @@ class Codebook(Parametrization):
         self.centroids.assign(self._padded(table))
         near = core.nearest(ops.convert_to_tensor(weight), self._table(), self.group_ids)
         index = ops.convert_to_numpy(near)
+        moved = None
         if self.moments is not None:
             index, table = self._settled(weight, index, table)
             if self.assignment == "auto":
                 self.assignment = "fixed"
             self.centroids.assign(self._padded(table))
+            moved = table[np.broadcast_to(self.group_ids, self.shape), index]
         self.index.assign(index.astype("uint8"))
+        return moved
 
     def _settled(
         self, weight: np.ndarray, index: np.ndarray, table: np.ndarray

@@ -108,8 +108,13 @@ class Parametrization(keras.layers.Layer):
     def create_state(self) -> None:
         """Add the variables, by `state`."""
 
-    def start(self, weight: np.ndarray) -> None:
-        """Set the state from the weight's value, once, when a model is prepared."""
+    def start(self, weight: np.ndarray) -> np.ndarray | None:
+        """Set the state from the weight's value, once, when a model is prepared.
+
+        Returns:
+            What the weight is to be from now on, zeros apart; None leaves it as it is.
+        """
+        return None
 
     def transform(self, weight: Any, training: bool) -> Any:
         """The weight to use.
