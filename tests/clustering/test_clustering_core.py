@@ -123,7 +123,7 @@ def test_group_ids_follow_output_channels():
         ({"clusters": 1}, "clusters: expected a whole number from 2 to 256"),
         ({"clusters": 257}, "received 257"),
         ({"initialization": "best"}, "initialization: expected 'optimal' or"),
-        ({"assignment": "soft"}, "assignment: expected 'auto' or 'nearest' or 'fixed'"),
+        ({"assignment": "soft"}, "assignment: expected 'nearest' or 'fixed'"),
         ({"frequency": 0}, "frequency"),
         ({"preserve_zeros": 1}, "preserve_zeros: expected True or False"),
         ({"granularity": ls.NOfM(2, 4)}, "granularity: expected PerTensor()"),

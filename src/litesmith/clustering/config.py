@@ -28,7 +28,7 @@ from litesmith.technique import Plan, Technique
 from litesmith.timeline import settled
 
 # Where a study lays the recipe out, assignments stay as they are after this share of training.
-FROZEN_SHARE = 0.8
+FROZEN_SHARE = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,14 +46,12 @@ class Cluster(Technique):
         granularity: what shares a codebook: `PerTensor()`, `PerChannel()` (output channels), or
             `PerChannelGroup(8)`.
         assignment: "nearest" moves each weight, as it is stored and trained, to the neighbouring
-            centroid when it crosses the middle; "fixed" leaves it in the cluster it starts in;
-            "auto" is fixed where `prepare` was given calibration data, by which the assignments
-            that change the layer's outputs least are found, and nearest elsewhere.
+            centroid when it crosses the middle; "fixed" leaves it in the cluster it starts in.
         frequency: training steps from one renewal of the centroids, which become the means of
             their members, to the next.
         freeze: training step from which on assignments stay as they are, so that BatchNorm's
-            statistics and the centroids settle; None never, but four fifths of the run where a
-            study lays the recipe out.
+            statistics and the centroids settle; None never, but half of the run where a study
+            lays the recipe out.
         preserve_zeros: zeros stay zeros; where the weights have none, one centroid is zero. After
             pruning that is so without asking, and no other weight becomes zero.
 
@@ -70,7 +68,7 @@ class Cluster(Technique):
     clusters: int
     initialization: Literal["optimal", "linear", "density", "random", "kmeans++"] = "optimal"
     granularity: Granularity = PerTensor()
-    assignment: Literal["auto", "nearest", "fixed"] = "auto"
+    assignment: Literal["nearest", "fixed"] = "nearest"
     frequency: int = 10
     freeze: int | None = None
     preserve_zeros: bool = False
@@ -84,7 +82,7 @@ class Cluster(Technique):
             whole_number("cluster: freeze", self.freeze, least=0)
         choices: dict[str, Sequence[Any]] = {
             "initialization": list(INITIALIZATIONS),
-            "assignment": ["auto", "nearest", "fixed"],
+            "assignment": ["nearest", "fixed"],
             "preserve_zeros": [True, False],
         }
         for field, allowed in choices.items():
@@ -173,15 +171,15 @@ class Cluster(Technique):
     @property
     def warmth(self) -> float:
         """Assignments that are right from the start are lost by large steps."""
-        return 2.0
+        return 0.5
 
     @property
     def wants_settled_weights(self) -> bool:
-        """Where assignments are chosen once, by calibration data."""
-        return self.assignment == "auto" and self.initialization == "optimal"
+        """Where calibration data choose the assignments to start with."""
+        return self.initialization == "optimal"
 
     def laid_out(self, steps: int, after: int = 0) -> Self:
-        """With assignments that stay in the last fifth of the run, where nothing else is said."""
+        """With assignments that stay in the second half of the run, where nothing else is said."""
         if self.freeze is not None or steps < 1:
             return self
         return dataclasses.replace(self, freeze=settled(FROZEN_SHARE, steps, after))

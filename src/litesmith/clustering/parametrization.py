@@ -25,7 +25,7 @@ class Codebook(Parametrization):
     Args:
         clusters: distinct values in a group.
         initialization: a key of `INITIALIZATIONS`.
-        assignment: "nearest", "fixed", or "auto": fixed once data have chosen it.
+        assignment: "nearest" or "fixed".
         frequency: training steps from one renewal of the centroids to the next.
         freeze: training step from which on assignments stay; None never.
         channels: output channels in a group; None for one group.
@@ -123,8 +123,6 @@ class Codebook(Parametrization):
         moved = None
         if self.moments is not None:
             index, table = self._settled(weight, index, table)
-            if self.assignment == "auto":
-                self.assignment = "fixed"
             self.centroids.assign(self._padded(table))
             moved = table[np.broadcast_to(self.group_ids, self.shape), index]
         self.index.assign(index.astype("uint8"))
@@ -195,7 +193,7 @@ class Codebook(Parametrization):
         if training:
             stored = ops.cast(ops.stop_gradient(weight), "float32")
             count = ops.copy(self.count)
-            if self.assignment != "fixed":
+            if self.assignment == "nearest":
                 index = self._followed(stored, index, table, count // self.calls_per_step)
             due = ops.equal(count % (self.frequency * self.calls_per_step), 0)
             members, before = index, table
