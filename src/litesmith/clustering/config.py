@@ -171,7 +171,7 @@ class Cluster(Technique):
     @property
     def warmth(self) -> float:
         """Assignments that are right from the start are lost by large steps."""
-        return 0.5
+        return 1.0
 
     @property
     def wants_settled_weights(self) -> bool:
