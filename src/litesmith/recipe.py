@@ -22,9 +22,11 @@ from litesmith.parametrize import (
     copy_model,
     holder_of,
     inner_layers,
+    is_operator,
     is_parametrized,
     mark_subclassed,
     outermost_layers,
+    unroll,
 )
 from litesmith.quantization.calibrating import calibrate
 from litesmith.quantization.carrying import carry
@@ -314,7 +316,7 @@ def prepare(
     """
     recipe = Recipe.of(recipe)
     plans, report = planning.plan(model, recipe, strict=strict, steps=steps)
-    copy = copy_model(model)
+    copy = _copy(model, recipe)
     earlier = origin(model)
     chains, taps = earlier_chains(model), earlier_taps(model)
     plans, wired, notes = planning.wired(copy, recipe.techniques, plans, strict=strict)
@@ -331,6 +333,17 @@ def prepare(
     _remember(copy, known)
     if calibration is not None:
         calibrate(copy, calibration)
+    return copy
+
+
+def _copy(model: keras.Model, recipe: Recipe) -> keras.Model:
+    """A plain copy; one that can be followed where a technique simulates the file."""
+    layers = [layer for _, layer in outermost_layers(model)]
+    followed = any(technique.simulates for technique in recipe)
+    copy = copy_model(model, operators=followed or any(map(is_operator, layers)))
+    if followed:
+        for _, layer in outermost_layers(copy):
+            unroll(layer)
     return copy
 
 
@@ -363,8 +376,8 @@ def strip(model: keras.Model) -> keras.Model:
     """
     if not isinstance(model, keras.Model):
         raise ModelError("strip", expected="a prepared Keras model", received=type(model).__name__)
-    layers = [layer for _, layer in outermost_layers(model)]
-    if not any(map(is_parametrized, layers)):
+    layers = [layer for _, layer in outermost_layers(model) if not is_operator(layer)]
+    if not any(is_parametrized(layer) for _, layer in outermost_layers(model)):
         raise ModelError(
             f"model {model.name!r}",
             expected="a model that was prepared",
@@ -374,7 +387,11 @@ def strip(model: keras.Model) -> keras.Model:
     copy = copy_model(model)
     twins = {
         id(old): new
-        for (_, old), (_, new) in zip(inner_layers(model, ""), inner_layers(copy, ""), strict=True)
+        for old, (_, new) in zip(
+            [old for _, old in inner_layers(model, "") if not is_operator(old)],
+            inner_layers(copy, ""),
+            strict=True,
+        )
     }
     unfinished = []
     for old, (path, new) in zip(layers, outermost_layers(copy), strict=True):

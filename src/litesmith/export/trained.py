@@ -114,7 +114,7 @@ def trained(model: Any, float_model: Any, grids: Any) -> Trained:
         float_model: its conversion.
         grids: what `strip` collected (`quantization.carrying.Grids`).
     """
-    from litesmith.parametrize import find_kernels
+    from litesmith.parametrize import bare_operations, copy_model, find_kernels
     from litesmith.quantization.mapping import map_tensors
     from litesmith.quantization.wiring import stored_bits
 
@@ -137,12 +137,18 @@ def trained(model: Any, float_model: Any, grids: Any) -> Trained:
     places: dict[str, Any] = {}
     unmapped: frozenset[str] = frozenset()
     if grids.activations is not None:
-        found = map_tensors(model, float_model, bits, grids.activations, grids.ranges)
+        # Ranges are known by places in a model whose graph's operations are layers.
+        followed = copy_model(model, operators=True) if bare_operations(model) else model
+        found = map_tensors(followed, float_model, bits, grids.activations, grids.ranges)
         for name, each in found.placement.activations.items():
             for place in found.places.get(name, ()):
                 if each.source == name and str(place) in grids.ranges:
                     ranges.setdefault(name, grids.ranges[str(place)])
-        places = {n: each[0] for n, each in found.places.items() if each[0].kind != "in"}
+        places = {
+            n: each[0]
+            for n, each in found.places.items()
+            if each[0].kind != "in" and n not in found.elsewhere
+        }
         unmapped = found.unmapped
     laid: dict[str, Grid] = {}
     loose = []
@@ -212,6 +218,7 @@ def derive(
         span = (grid.scales * np.float32(end)).reshape(form)
         ranges[name] = {"min": -span, "max": span}
     content = post_training.run(float_model.content, manager, ranges, rules)
+    content = edit.integer_zeros(content) if known.activations == 8 else content
     _compare(content, known, rules)
     return edit.unsigned_edges(content) if io_dtype == "uint8" else content
 

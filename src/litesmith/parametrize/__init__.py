@@ -4,12 +4,14 @@ from litesmith.parametrize.baking import bake
 from litesmith.parametrize.copying import copy_model
 from litesmith.parametrize.decomposing import is_norm, norm_factors
 from litesmith.parametrize.folding import factors, spread, unfold
-from litesmith.parametrize.internals import without_weights
+from litesmith.parametrize.internals import bare_operations, without_weights
 from litesmith.parametrize.kernels import Kernel, Layout, find_kernels
 from litesmith.parametrize.neighbours import Scale, find_scales
+from litesmith.parametrize.operators import is_operator
 from litesmith.parametrize.parametrization import Holder, Parametrization
 from litesmith.parametrize.recording import Event, record
 from litesmith.parametrize.sites import Place, Tap, Use
+from litesmith.parametrize.stepwise import is_cell, unroll
 from litesmith.parametrize.subclassed import mark_subclassed
 from litesmith.parametrize.swap import (
     attach,
@@ -34,6 +36,7 @@ __all__ = [
     "Use",
     "attach",
     "bake",
+    "bare_operations",
     "copy_model",
     "count_calls",
     "factors",
@@ -41,7 +44,9 @@ __all__ = [
     "find_scales",
     "holder_of",
     "inner_layers",
+    "is_cell",
     "is_norm",
+    "is_operator",
     "is_parametrized",
     "mark_subclassed",
     "norm_factors",
@@ -52,6 +57,7 @@ __all__ = [
     "tell",
     "told",
     "unfold",
+    "unroll",
     "used_weights",
     "without_weights",
 ]

@@ -108,11 +108,7 @@ def _swapped_class(base: Any) -> type:
         taps = Taps(at, self, holder.trains)
         args, kwargs = taps.take(self, args, kwargs)
         with reading, taps.inside():
-            stepwise = taps.stepwise(self)
-            if stepwise is not None:
-                outputs = stepwise(*args, **kwargs)
-            else:
-                outputs = original(self, *args, **kwargs)
+            outputs = taps.run(self, functools.partial(original, self), args, kwargs)
         outputs = taps.give(self, outputs)
         taps.finish()
         return outputs

@@ -21,8 +21,11 @@ from litesmith.errors import ExportError, RecipeError
 from litesmith.parametrize import (
     Kernel,
     Place,
+    copy_model,
     find_kernels,
+    is_cell,
     is_norm,
+    is_operator,
     norm_factors,
     outermost_layers,
 )
@@ -71,7 +74,9 @@ def wire(model: keras.Model, taken: Sequence[tuple[Technique, Mapping[int, Plan]
 
     try:
         with _distinct_values(model):
-            float_model = convert(model)
+            # Operations of the graph are layers here, as the converter need not know them.
+            plain = copy_model(model) if any(map(is_operator, model.layers)) else model
+            float_model = convert(plain)
             return _Wirer(model, float_model, taken, plans, activations).wiring()
     except ExportError as error:
         note = f"quantize: activations stay float, LiteRT cannot take the model: {error}"
@@ -246,6 +251,9 @@ class _Wirer:
         for call, product in enumerate(products):
             point = self._linear_point(live, norm, call)
             given = self._input_key(product, point)
+            outputs = self.map.places.get(product.output, ())
+            if not product.bias and outputs and outputs[0].kind == "mid" and point is not None:
+                continue  # the bias is added by an operator of its own
             if told or point is None or given is None:
                 note = f"quantize: the bias behind {kernel.variable!r} is not simulated"
                 self.notes += [] if note in self.notes else [note]
@@ -284,7 +292,7 @@ class _Wirer:
     def _linear_point(self, kernel: Kernel, norm: Any, call: int) -> Place | None:
         """Where all that becomes the bias has been added, and nothing else has happened."""
         layer: Any = kernel.owners[-1][1] if norm is None else norm
-        if id(layer) not in self.numbers:
+        if id(layer) not in self.numbers or is_cell(layer):  # a cell adds its bias on its own
             return None
         if _is_first_step(kernel):
             return Place(*self.numbers[id(layer)], "mid", 0, call)
