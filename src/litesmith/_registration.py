@@ -19,6 +19,7 @@ SAVED = {
     "Grid": "litesmith.quantization.parametrization",
     "Holder": "litesmith.parametrize.parametrization",
     "Mask": "litesmith.pruning.parametrization",
+    "NormFreeze": "litesmith.quantization.freezing",
     "Operator": "litesmith.parametrize.operators",
     "Parametrized": "litesmith.parametrize.swap",
     "Range": "litesmith.quantization.ranges",

@@ -29,7 +29,9 @@ from litesmith.parametrize import (
     unroll,
 )
 from litesmith.quantization.calibrating import calibrate
-from litesmith.quantization.carrying import carry
+from litesmith.quantization.carrying import Grids, carry
+from litesmith.quantization.keeping import keep
+from litesmith.quantization.keeping import kept as kept_in
 from litesmith.report import Report
 from litesmith.technique import Technique, check_technique_value
 
@@ -274,7 +276,17 @@ def origin(model: Any) -> Origin | None:
     for _, layer in outermost_layers(model):
         if is_parametrized(layer) and (kept := holder_of(layer).origin):
             return Origin.from_dict(kept)
-    return None
+    return _stripped_origin(model)
+
+
+def _stripped_origin(model: keras.Model) -> Origin | None:
+    """What a stripped model that was saved and loaded keeps of the training that quantized it."""
+    about = kept_in(model) if model.built else None
+    if about is None:
+        return None
+    recipe = about.pop("recipe")
+    grids = Grids(**about)
+    return Origin(None if recipe is None else Recipe.from_dict(recipe), Report((), ()), grids)
 
 
 def _remember(model: keras.Model, known: Origin) -> None:
@@ -314,7 +326,7 @@ def prepare(
         RecipeError: the recipe does not fit the model.
         ModelError: the model is not built, cannot be copied, or has NaN or infinite weights.
     """
-    recipe = Recipe.of(recipe)
+    recipe = Recipe(*(technique.settled(steps) for technique in Recipe.of(recipe)))
     plans, report = planning.plan(model, recipe, strict=strict, steps=steps)
     copy = _copy(model, recipe)
     earlier = origin(model)
@@ -408,4 +420,7 @@ def strip(model: keras.Model) -> keras.Model:
     known = origin(model)
     if known is not None:
         _origins[copy] = dataclasses.replace(known, grids=grids)
+        if grids is not None:  # also in the model itself, which may be saved as any other
+            about = dataclasses.asdict(grids)
+            keep(copy, {**about, "recipe": known.to_dict()["recipe"]})
     return copy

@@ -106,7 +106,8 @@ def export(
             f"quantize={rules.default!r}",
             expected="calibration data",
             received="none",
-            fix="pass calibration= (some 200 samples of the training data)",
+            fix="pass calibration= (some 200 samples of the training data); a model trained with "
+            "Quantize needs none before it is stripped",
         )
     source = convert(model, allow_select_tf_ops=allow_select_tf_ops)
     ranges: Calibration | None = None

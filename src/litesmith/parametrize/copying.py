@@ -26,7 +26,7 @@ def copy_model(model: keras.Model, *, operators: bool = False) -> keras.Model:
     Args:
         model: a built model, of any kind.
         operators: make layers of the operations of its graph (`operators.Operator`), at which
-            something can stand; they are bare operations otherwise, also where the model has layers.
+            something can stand; otherwise they are bare operations, whatever they are in the model.
 
     Returns:
         The copy.

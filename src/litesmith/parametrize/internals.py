@@ -70,7 +70,7 @@ def takes_anything(layer: keras.layers.Layer) -> None:
 
 
 def bare_operations(model: keras.Model) -> list[Any]:
-    """The operations of a functional model's graph, and of models nested in it, that are no layers."""
+    """What stands in the graph of a functional model, or of one nested in it, and is no layer."""
     found = []
     for operation in getattr(model, "_operations", ()):
         if isinstance(operation, keras.Model):
@@ -82,7 +82,7 @@ def bare_operations(model: keras.Model) -> list[Any]:
 
 @contextlib.contextmanager
 def attention_replaced(layer: Any, change: Any) -> Iterator[None]:
-    """Within the body a MultiHeadAttention computes its attention by what `change` makes of its own.
+    """Within the body a MultiHeadAttention computes by what `change` makes of its own function.
 
     Args:
         layer: the layer.

@@ -1,7 +1,7 @@
 """Operators of a functional graph (`x + 1`, slicing, calls of `keras.ops`) as layers.
 
-Keras keeps them as bare operations, at which no state can stand. In a prepared model each becomes an
-`Operator`, a layer of the same name that runs the operation; `strip` gives the operation back.
+Keras keeps them as bare operations, at which no state can stand. In a prepared model each becomes
+an `Operator`, a layer of the same name that runs the operation; `strip` gives the operation back.
 """
 
 from __future__ import annotations

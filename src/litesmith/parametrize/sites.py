@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,7 +28,8 @@ class Place:
         outer: number of the layer in `outermost_layers`.
         inner: number of the layer in the `inner_layers` of that one; 0 is itself.
         kind: "in", "out"; "pre", which is what its activation function takes; or "mid", which lies
-            between the steps of a layer (`decomposing`, `stepwise`).
+            between the steps of a layer (`decomposing`, `stepwise`); or "whole", which is the
+            layer's call itself, each time.
         index: which of its inputs or outputs, flat; of the "mid" ones the number of the step, or 1
             for an activation function's and 0 for the layer's own.
         call: number of the call in one pass through the model; a shared layer has several. All
@@ -75,6 +77,10 @@ class Use:
         """What becomes of a constant that the tensor is made with."""
         return value
 
+    def run(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The layer's call, where the tap stands at the whole of it."""
+        return original(*args, **kwargs)
+
     def finish(self) -> None:
         """Store what changed, outside of any scope of ours."""
 
@@ -100,7 +106,8 @@ class Taps:
         self.uses = []
         _count(outer)
         for layer, site, tap in sites:
-            if layer is outer and site["call"] != _pass.calls[id(outer)]:
+            other = site["call"] != _pass.calls[id(outer)] and site["kind"] != "whole"
+            if layer is outer and other:
                 continue
             use = tap.begin(layer, training)
             self.at.setdefault((id(layer), site["kind"]), []).append((site, use))
@@ -110,7 +117,7 @@ class Taps:
         """The uses at a layer in its present call, by the number of the tensor."""
         found: dict[int, list[Use]] = {}
         for site, use in self.at.get((id(layer), kind), ()):
-            if site["call"] == _pass.calls.get(id(layer), 0):
+            if kind == "whole" or site["call"] == _pass.calls.get(id(layer), 0):
                 found.setdefault(site["index"], []).append(use)
         return found
 
@@ -141,6 +148,8 @@ class Taps:
 
     def run(self, layer: Any, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """A layer's own call, with what lies between its steps tapped, if anything is."""
+        for use in self._uses(layer, "whole").get(0, ()):
+            original = functools.partial(use.run, original)
         steps = stepwise.steps_of(layer) if (id(layer), "mid") in self.at else None
         if steps is None:
             return original(*args, **kwargs)

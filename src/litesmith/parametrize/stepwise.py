@@ -1,8 +1,8 @@
 """Layers that LiteRT computes in many steps, run step by step with what lies between them changed.
 
-LayerNormalization, MultiHeadAttention and the cells of unrolled recurrent layers: the steps are those
-of the graph that the converter makes of them. Each tensor that lies between is a "mid" place; its
-number is the one it is changed under here.
+LayerNormalization, MultiHeadAttention, Dense layers whose bias is an operator of its own, and the
+cells of unrolled recurrent layers: the steps are those of the graph that the converter makes of
+them. Each tensor that lies between is a "mid" place; its number is the one it has here.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def unroll(layer: Any) -> bool:
 
 @contextlib.contextmanager
 def cells_called(outer: Any) -> Iterator[None]:
-    """Within the body recurrent layers call their cells, also where a backend has a loop of its own.
+    """Within the body recurrent layers call their cells, whatever loop a backend has of its own.
 
     Args:
         outer: a recurrent or a bidirectional layer, or any other.

@@ -219,9 +219,13 @@ def count_calls(model: keras.Model) -> None:
         _calls = None
     for _, layer in outermost_layers(model):
         if is_parametrized(layer):
+            calls = max(1, counted.get(id(layer), 1))
             for _, chain in holder_of(layer).chains():
                 for link in chain:
-                    link.calls_per_step = max(1, counted.get(id(layer), 1))
+                    link.calls_per_step = calls
+            for site, tap in holder_of(layer).taps():
+                if site["kind"] == "whole":  # others stand at one call
+                    tap.calls_per_step = calls
 
 
 def used_weights(

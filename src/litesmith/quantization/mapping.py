@@ -194,7 +194,7 @@ def _match(
 
 
 def _turned(asked: Any, found: Mapping[str, tuple[Place, ...]]) -> dict[str, tuple[Place, ...]]:
-    """Places of tensors of which Keras only knows what another operator has put in another order."""
+    """Places of tensors that Keras only knows as another operator has put them in order."""
     from litesmith.export.placement import KEEPS_VALUES
 
     return {

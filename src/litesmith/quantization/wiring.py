@@ -30,6 +30,7 @@ from litesmith.parametrize import (
     outermost_layers,
 )
 from litesmith.parametrize import inner_layers as layers_inside
+from litesmith.quantization.freezing import frozen_norms
 from litesmith.quantization.mapping import map_tensors
 from litesmith.quantization.ranges import Range
 from litesmith.technique import Plan, Technique, Wiring
@@ -68,8 +69,20 @@ def wire(model: keras.Model, taken: Sequence[tuple[Technique, Mapping[int, Plan]
         )
     plans = [dict(each) for _, each in taken]
     activations = kinds.pop()
-    if activations is None:
-        return Wiring(plans)
+    found = _activations(model, taken, plans, activations) if activations else Wiring(plans)
+    freeze = taken[0][0].freeze_batch_norm  # type: ignore[attr-defined]
+    for outer, site, tap in frozen_norms(model, freeze) if freeze is not None else ():
+        found.taps.setdefault(outer, []).append((site, tap))
+    return found
+
+
+def _activations(
+    model: keras.Model,
+    taken: Sequence[tuple[Technique, Mapping[int, Plan]]],
+    plans: list[dict[int, Plan]],
+    activations: int,
+) -> Wiring:
+    """The taps that round activations."""
     from litesmith.export import convert
 
     try:
