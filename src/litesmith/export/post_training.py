@@ -77,7 +77,7 @@ def quantize(
         manager = recipe_for(model, read, rules)
     ranges = calibration.for_quantizer(read) if calibration is not None else {}
     few = codebooks.ranges(read, codebooks.shared_channels(model))
-    ranges = _table_ranges(read) | ranges | few
+    ranges = table_ranges(read) | ranges | few
     content = run(model.content, manager, ranges, rules)
     if io_dtype == "uint8":
         content = edit.unsigned_edges(content)
@@ -188,7 +188,7 @@ def _refuse(rule: Rule, matched: list[_Place], places: list[_Place]) -> NoReturn
     )
 
 
-def _table_ranges(read: flatbuffer.Flatbuffer) -> dict[str, dict[str, np.ndarray]]:
+def table_ranges(read: flatbuffer.Flatbuffer) -> dict[str, dict[str, np.ndarray]]:
     """The range of what is looked up in constant tables: the table's own."""
     ranges: dict[str, dict[str, np.ndarray]] = {}
     graph = read.subgraphs[0]

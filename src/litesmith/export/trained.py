@@ -129,9 +129,12 @@ def trained(model: Any, float_model: Any, grids: Any) -> Trained:
         if len(operator.inputs) > 1 and operator.inputs[1] >= 0
     }
     bits: dict[str, int | None] = {}
+    alone = placement.parts(float_model.content) if grids.activations is not None else ()
     for kernel in float_model.kernels:
         had = grids.kernels.get((kernel.layer, kernel.variable))
         operator = operators.get(kernel.tensor, "")
+        if had is None and kernel.tensor in alone:
+            continue  # the range of the result decides
         bits[kernel.tensor] = None if had is None else stored_bits(had[0], operator)
     ranges: dict[str, tuple[float, float]] = {}
     places: dict[str, Any] = {}
@@ -155,7 +158,7 @@ def trained(model: Any, float_model: Any, grids: Any) -> Trained:
     tensors = {tensor.name: tensor for graph in read.subgraphs for tensor in graph.tensors}
     for kernel in float_model.kernels:
         had = grids.kernels.get((kernel.layer, kernel.variable))
-        stored = bits[kernel.tensor]
+        stored = bits.get(kernel.tensor)
         if had is None or stored is None:
             continue
         value, data = values[kernel.layer, kernel.variable], tensors[kernel.tensor].data
@@ -237,7 +240,7 @@ def _activation_ranges(
             "min": np.full(form, low, np.float32),
             "max": np.full(form, high, np.float32),
         }
-    return found
+    return found | post_training.table_ranges(read)
 
 
 def _compare(content: bytes, known: Trained, rules: Rules) -> None:

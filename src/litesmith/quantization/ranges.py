@@ -23,6 +23,7 @@ class Range(Tap):
         key: under which scale and zero point are told, where it has a range of its own.
         source: the key of the range it shares, where it has none of its own.
         low, high: the range, where it is fixed.
+        table: whether it is that of an Embedding's table, which is looked up.
         product: what the bias that has been added here is rounded to: `{"weight", "input"}`, the
             keys of the scales, and whether a BatchNorm makes the bias, `"norm"`.
         norm: whether it is the product of a BatchNorm that is computed in two steps; then what
@@ -43,6 +44,7 @@ class Range(Tap):
         "source",
         "low",
         "high",
+        "table",
         "product",
         "norm",
         "tells",
@@ -61,6 +63,7 @@ class Range(Tap):
         source: str = "",
         low: float | None = None,
         high: float | None = None,
+        table: bool = False,
         product: dict[str, Any] | None = None,
         norm: bool = False,
         tells: str = "",
@@ -77,12 +80,13 @@ class Range(Tap):
         for name, value in dicts.items():
             object.__setattr__(self, name, value)  # past Keras's tracking of dicts
         self.norm, self.tells, self.freeze, self.momentum = norm, tells, freeze, momentum
-        self.learned = learned
+        self.learned, self.table = learned, table
 
     @property
     def observes(self) -> bool:
         """Whether it has a range of its own that follows what comes by."""
-        return self.bits is not None and self.low is None and not self.source
+        own = self.low is None and not self.source and not self.table
+        return self.bits is not None and own
 
     def create_state(self) -> None:
         """Smallest and largest value, and the count of training calls."""
@@ -100,6 +104,8 @@ class Range(Tap):
         """The range, as numbers; (0, 0) where there is none yet."""
         if self.low is not None and self.high is not None:
             return self.low, self.high
+        if self.table:
+            return 0.0, 0.0
         ends = ops.copy(self.range)
         if self.learned:
             ends = ends * ops.exp(ops.copy(self.growth))
@@ -134,6 +140,10 @@ class _RangeUse(Use):
             # What the layer takes may be wanted in the scale of what it gives.
             ends = self.range if self.growth is None else self.range * self.growth
             tell(tap.key, core.parameters(ends[0], ends[1], tap.bits or 8))
+        if tap.table:
+            rows = ops.cast(ops.copy(layer.embeddings), "float32")
+            self.range = ops.stack([ops.min(rows), ops.max(rows)])
+            self.growth = None
         self.bias = bias_of(layer, tap.product) if tap.product and not training else {}
         if tap.tells and getattr(layer, "bias", None) is not None:
             tell(tap.tells, ops.cast(ops.copy(layer.bias), "float32"))

@@ -180,9 +180,16 @@ class _Wirer:
 
     def _bits(self) -> dict[str, int | None]:
         """Bits of each weight tensor as the file will store it; None where it stays float."""
+        from litesmith.export.placement import parts
+
         found: dict[str, int | None] = {}
+        alone = parts(self.float_model.content)
         for kernel in self.float_model.kernels:
             technique, _ = self._decided(kernel.layer, kernel.variable)
+            place = self.place_of.get((kernel.layer, kernel.variable))
+            if technique is None and kernel.tensor in alone and place is not None:
+                if any(t.where is None or t.selects(self.kernels[place]) for t in self.techniques):
+                    continue
             found[kernel.tensor] = None if technique is None else stored_bits(technique.weights)
         return found
 
@@ -202,10 +209,13 @@ class _Wirer:
         settings = self.taps[place]
         if place.kind == "mid" and is_norm(self.layers[place.outer, place.inner]):
             settings.update(norm=True)
-        if each.source is None:
+        if each.source is None and self._is_table(place, each):
+            settings.update(bits=each.bits, table=True, key=self._key(name))
+        elif each.source is None:
             settings.update(bits=each.bits, low=each.low, high=each.high, key=self._key(name))
         elif each.source == name:
             settings.setdefault("key", self._key(name))
+            settings.pop("source", None)
             settings.update(bits=each.bits)
             # A place where two tensors come by has one range: the file gets it twice.
         elif "bits" not in settings:
@@ -215,6 +225,11 @@ class _Wirer:
                     del self.taps[place]
                 return
             settings.update(bits=each.bits, source=self._root_key(root.tensor))
+
+    def _is_table(self, place: Place, each: Any) -> bool:
+        """Whether a tensor is looked up in a table, and has the range of that one."""
+        embedding = isinstance(self.layers[place.outer, place.inner], keras.layers.Embedding)
+        return embedding and place.kind == "out" and each.operator == "GATHER"
 
     def _requantize(self, name: str, output: str) -> None:
         """Where a layer takes a tensor in the scale of what it gives, as concatenations do."""
