@@ -7,11 +7,11 @@
 - `ds-cnn`: depthwise separable convolutions of about 13 k weights, Arabic speech commands, 49×10
   coefficients, 40 words, other speakers in each split.
 
-Each is trained in float, then goes on with `Quantize` for `--fine-tune` epochs: eight bits, and four
-for the DS-CNN. The table shows test accuracy of the float and the integer `.tflite`, the points lost
-(against the float file, and against the float model trained as much longer), what operators stay
-float, the agreement of file and simulation and their signal to noise at the logits. The same goes to
-`OUT/qat_models.json`.
+Each is trained in float, then goes on with `Quantize` for `--fine-tune` epochs: eight bits, and
+four for the DS-CNN. The table shows test accuracy of the float and the integer `.tflite`, the
+points lost, the accuracy of the float model trained as much longer, agreement of file and
+simulation and their signal to noise at the logits, and what operators stay float. The same goes
+to `OUT/qat_models.json`.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ class Positions(layers.Layer):
     """Adds a trained vector for each position."""
 
     def build(self, shape: Any) -> None:
+        """One vector a position."""
         self.table = self.add_weight(name="table", shape=shape[1:], initializer="uniform")
         self.built = True
 
     def call(self, inputs: Any) -> Any:
+        """The sum."""
         return inputs + ops.convert_to_tensor(self.table)
 
 

@@ -16,8 +16,8 @@ class NormFreeze(Tap):
     """From a training step on, a BatchNorm computes as in inference and its statistics stay.
 
     What is folded into a kernel then stands still, and the last steps train what will be exported
-    (Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", 2018). γ and β
-    go on being trained.
+    (Krishnamoorthi, "Quantizing deep convolutional networks for efficient inference", 2018). γ and
+    β go on being trained.
 
     Args:
         freeze: the step.

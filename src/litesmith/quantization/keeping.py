@@ -1,10 +1,10 @@
 """Ranges and grids in a plain Keras file.
 
 A stripped model holds no class of ours, and Keras keeps nothing in a `.keras` file but configs and
-weights. Yet `export` needs the ranges that training found. They are written into initializers: a bias
-that starts from zeros may as well start from numbers below 1e-9, and a layer without a bias has an
-initializer that is never called. Both are of Keras's own class, `Constant`, and are saved and loaded
-by anybody; a clone of the model starts from where it would have.
+weights. Yet `export` needs the ranges that training found. They are written into initializers: a
+bias that starts from zeros may as well start from numbers below 1e-9, and a layer without a bias
+has an initializer that is never called. Both are of Keras's own class, `Constant`, and are saved
+and loaded by anybody; a clone of the model starts from where it would have.
 
 Each number holds six bytes, exactly: a whole number of 48 bits times 2⁻⁸⁰, which a float64 and its
 decimal form keep.

@@ -31,6 +31,7 @@ from litesmith.parametrize import (
 )
 from litesmith.parametrize import inner_layers as layers_inside
 from litesmith.quantization.freezing import frozen_norms
+from litesmith.quantization.hard_swish import HardSwish
 from litesmith.quantization.mapping import map_tensors
 from litesmith.quantization.ranges import Range
 from litesmith.technique import Plan, Technique, Wiring
@@ -171,6 +172,8 @@ class _Wirer:
                 **settings,
             )
             taps[place.outer].append((place.site, tap))
+        for place, swish in self._hard_swishes():
+            taps[place.outer].append((place.site, swish))
         if self.map.unmapped:
             self.notes.append(
                 f"quantize: {len(self.map.unmapped)} tensors stay float, because they are inside "
@@ -230,6 +233,28 @@ class _Wirer:
         """Whether a tensor is looked up in a table, and has the range of that one."""
         embedding = isinstance(self.layers[place.outer, place.inner], keras.layers.Embedding)
         return embedding and place.kind == "out" and each.operator == "GATHER"
+
+    def _hard_swishes(self) -> Iterator[tuple[Place, HardSwish]]:
+        """Layers that are nothing but hard swish, which LiteRT computes in its own way."""
+        from litesmith.export import flatbuffer
+
+        if self.activations != 8:
+            return
+        graph = flatbuffer.read(self.float_model.content).subgraphs[0]
+        for number, operator in enumerate(graph.operators):
+            if operator.name != "HARD_SWISH":
+                continue
+            taken, given = (
+                graph.tensors[each[0]].name for each in (operator.inputs, operator.outputs)
+            )
+            root = self.map.placement.root(taken)
+            for place in self.map.places.get(given, ()):
+                layer = self.layers[place.outer, place.inner]
+                whole = isinstance(layer, keras.layers.Activation) and place.kind == "out"
+                if whole and root is not None and "key" in self.taps.get(place, {}):
+                    keys = {"given": self._root_key(root.tensor), "wanted": self.taps[place]["key"]}
+                    at = Place(place.outer, place.inner, "whole")
+                    yield at, HardSwish(name=f"hard_swish_{number}", shape=(), **keys)
 
     def _requantize(self, name: str, output: str) -> None:
         """Where a layer takes a tensor in the scale of what it gives, as concatenations do."""
