@@ -305,8 +305,9 @@ class _Wirer:
             point = self._linear_point(live, norm, call)
             given = self._input_key(product, point)
             outputs = self.map.places.get(product.output, ())
-            if not product.bias and outputs and outputs[0].kind == "mid" and point is not None:
-                continue  # the bias is added by an operator of its own
+            added = not product.bias and not _is_first_step(live)
+            if added and outputs and outputs[0].kind == "mid" and point is not None:
+                continue  # by an operator of its own
             if told or point is None or given is None:
                 note = f"quantize: the bias behind {kernel.variable!r} is not simulated"
                 self.notes += [] if note in self.notes else [note]
