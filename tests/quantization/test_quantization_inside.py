@@ -51,7 +51,7 @@ def is_integer_only(artifact):
 
 
 @pytest.mark.parametrize(
-    "make, least", [(operators, 60.0), (attention, 26.0), (recurrent, 22.0)], ids=lambda v: str(v)
+    "make, least", [(operators, 36.0), (attention, 26.0), (recurrent, 22.0)], ids=lambda v: str(v)
 )
 def test_the_file_is_integer_only_and_does_what_training_simulated(tmp_path, make, least):
     prepared, x, _ = small.trained(ls.Quantize(), make)
