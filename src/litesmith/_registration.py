@@ -17,8 +17,11 @@ from typing import Any
 SAVED = {
     "Codebook": "litesmith.clustering.parametrization",
     "Grid": "litesmith.quantization.parametrization",
+    "HardSwish": "litesmith.quantization.hard_swish",
     "Holder": "litesmith.parametrize.parametrization",
     "Mask": "litesmith.pruning.parametrization",
+    "NormFreeze": "litesmith.quantization.freezing",
+    "Operator": "litesmith.parametrize.operators",
     "Parametrized": "litesmith.parametrize.swap",
     "Range": "litesmith.quantization.ranges",
 }

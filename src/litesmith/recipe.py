@@ -8,7 +8,7 @@ import os
 import tomllib
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,16 @@ from litesmith.parametrize import (
     copy_model,
     holder_of,
     inner_layers,
+    is_operator,
     is_parametrized,
     mark_subclassed,
     outermost_layers,
+    unroll,
 )
 from litesmith.quantization.calibrating import calibrate
-from litesmith.quantization.carrying import carry
+from litesmith.quantization.carrying import Grids, carry
+from litesmith.quantization.keeping import keep
+from litesmith.quantization.keeping import kept as kept_in
 from litesmith.report import Report
 from litesmith.sampling import collected
 from litesmith.technique import Plan, Technique, check_technique_value
@@ -285,7 +289,17 @@ def origin(model: Any) -> Origin | None:
     for _, layer in outermost_layers(model):
         if is_parametrized(layer) and (kept := holder_of(layer).origin):
             return Origin.from_dict(kept)
-    return None
+    return _stripped_origin(model)
+
+
+def _stripped_origin(model: keras.Model) -> Origin | None:
+    """What a stripped model that was saved and loaded keeps of the training that quantized it."""
+    about = kept_in(model) if model.built else None
+    if about is None:
+        return None
+    recipe = about.pop("recipe")
+    grids = Grids(**about)
+    return Origin(None if recipe is None else Recipe.from_dict(recipe), Report((), ()), grids)
 
 
 def _remember(model: keras.Model, known: Origin) -> None:
@@ -330,9 +344,9 @@ def prepare(
         ModelError: the model is not built, cannot be copied, or has NaN or infinite weights.
         DataError: calibration data that the model does not take, NaN, or none.
     """
-    recipe = Recipe.of(recipe)
+    recipe = Recipe(*(technique.settled(steps) for technique in Recipe.of(recipe)))
     plans, report = _planned(model, recipe, strict=strict, steps=steps)
-    copy = copy_model(model)
+    copy = _copy(model, recipe)
     earlier = origin(model)
     taps = earlier_taps(model)
     chains, history = stages.taken_over(model, earlier, recipe.techniques, plans)
@@ -342,9 +356,10 @@ def prepare(
         taps.setdefault(number, []).extend(sites)
     samples = None if calibration is None else collected(model, calibration)
     for technique, technique_plans in zip(recipe, plans, strict=True):
+        known_plans: Mapping[int, Plan] = technique_plans
         if samples is not None:
-            technique_plans = technique.informed(model, technique_plans, samples)
-        for place, plan in technique_plans.items():
+            known_plans = technique.informed(model, technique_plans, samples)
+        for place, plan in known_plans.items():
             chains.setdefault(place, []).append((technique, plan))
     attach_chains(copy, chains, taps)
     mark_subclassed(copy)
@@ -365,6 +380,17 @@ def _planned(
     return planning.plan(
         model, recipe, strict=strict, steps=steps, earlier=known.report if known else None
     )
+
+
+def _copy(model: keras.Model, recipe: Recipe) -> keras.Model:
+    """A plain copy; one that can be followed where a technique simulates the file."""
+    layers = [layer for _, layer in outermost_layers(model)]
+    followed = any(technique.simulates for technique in recipe)
+    copy = copy_model(model, operators=followed or any(map(is_operator, layers)))
+    if followed:
+        for _, layer in outermost_layers(copy):
+            unroll(layer)
+    return copy
 
 
 def _joined(earlier: Origin, recipe: Recipe, report: Report) -> Origin:
@@ -396,8 +422,8 @@ def strip(model: keras.Model) -> keras.Model:
     """
     if not isinstance(model, keras.Model):
         raise ModelError("strip", expected="a prepared Keras model", received=type(model).__name__)
-    layers = [layer for _, layer in outermost_layers(model)]
-    if not any(map(is_parametrized, layers)):
+    layers = [layer for _, layer in outermost_layers(model) if not is_operator(layer)]
+    if not any(is_parametrized(layer) for _, layer in outermost_layers(model)):
         raise ModelError(
             f"model {model.name!r}",
             expected="a model that was prepared",
@@ -407,7 +433,11 @@ def strip(model: keras.Model) -> keras.Model:
     copy = copy_model(model)
     twins = {
         id(old): new
-        for (_, old), (_, new) in zip(inner_layers(model, ""), inner_layers(copy, ""), strict=True)
+        for old, (_, new) in zip(
+            [old for _, old in inner_layers(model, "") if not is_operator(old)],
+            inner_layers(copy, ""),
+            strict=True,
+        )
     }
     unfinished = []
     for old, (path, new) in zip(layers, outermost_layers(copy), strict=True):
@@ -424,4 +454,7 @@ def strip(model: keras.Model) -> keras.Model:
     known = origin(model)
     if known is not None:
         _origins[copy] = dataclasses.replace(known, grids=grids)
+        if grids is not None:  # also in the model itself, which may be saved as any other
+            about = dataclasses.asdict(grids)
+            keep(copy, {**about, "recipe": known.to_dict()["recipe"]})
     return copy

@@ -222,6 +222,10 @@ class Technique(Option):
         """
         return None
 
+    def settled(self, steps: int | None) -> Self:
+        """The same technique with steps where its fields are shares of a run of so many."""
+        return self
+
     def notes(self, steps: int | None) -> list[str]:
         """What is wrong with this technique in a training run of so many steps, for the report."""
         return []

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from litesmith.comparison import VariantResult, compare
+from litesmith.comparison import StudyResult, VariantResult, compare
 from litesmith.errors import DataError
 from tests.comparison.fake import study
 from tests.comparison.test_comparison_compare import row
@@ -138,6 +138,25 @@ def test_the_markdown_has_the_sections(tmp_path):
     assert heads == ["# builtin:digits on digits", "## Variants", "## Layers", "## Notes",
                      "## How it was made"]  # fmt: skip
     assert "| pruned-80-int8 | prune sparsity=0.8 · int8 | 96.66 % | −1.95 |" in text
+
+
+def test_fidelity_has_a_table_of_its_own(tmp_path):
+    given = study()
+    worst = {"layer": "conv2d <1>", "kind": "pre", "signal_to_noise": 31.26, "equal": 0.5,
+             "within": 0.9876, "largest": 3.0}  # fmt: skip
+    last = {**worst, "layer": "dense", "signal_to_noise": None}
+    about = {"samples": 256, "agreement": 0.9961, "tensors": 9, "logits": last,
+             "first": "conv2d <1>", "worst": [worst]}  # fmt: skip
+    rows = json.loads(given.model_dump_json())
+    rows["variants"][3]["fidelity"] = about
+    found = compare(StudyResult.model_validate(rows))
+    text = found.save(tmp_path / "r.md").read_text()
+    assert "| int8 | 99.61 % | equal | 98.76 % | conv2d &lt;1> |" in text
+    assert "| conv2d &lt;1> | before its activation | 31.3 dB | 50.00 % | 98.76 % | 3 |" in text
+    html = found.save(tmp_path / "r.html").read_text()
+    assert html.index(">Layers<") < html.index(">Fidelity<") < html.index(">Notes<")
+    assert "conv2d &lt;1&gt;" in html and "31.3 dB" in html
+    assert ">Fidelity<" not in compare(study()).save(tmp_path / "plain.html").read_text()
 
 
 def test_another_ending_is_refused_and_nothing_is_written(tmp_path):

@@ -14,6 +14,8 @@ import litesmith as ls
         ("activations", 4, "8, 16 or None"),
         ("activations", True, "8, 16 or None"),
         ("freeze", -1, "of 0 or more"),
+        ("freeze", 1.5, "below 1"),
+        ("freeze_batch_norm", -3, "of 0 or more"),
         ("momentum", 1.0, "below 1"),
         ("ranges", "lsq", "'moving_average' or 'learned'"),
     ],
@@ -45,4 +47,14 @@ def test_files_hold_it(technique):
 
 def test_a_study_freezes_ranges_in_the_last_quarter():
     assert ls.Recipe(ls.Quantize()).laid_out(1000).techniques[0].freeze == 750
+    shares = ls.Quantize(freeze=0.5, freeze_batch_norm=0.25)
+    found = ls.Recipe(shares).laid_out(1000).techniques[0]
+    assert (found.freeze, found.freeze_batch_norm) == (500, 250)
     assert ls.Recipe(ls.Quantize(freeze=3)).laid_out(1000).techniques[0].freeze == 3
+
+
+def test_a_share_of_a_run_of_unknown_length():
+    from tests.quantization import small
+
+    with pytest.raises(ls.RecipeError, match="pass steps= to prepare"):
+        ls.prepare(small.convolutional(), ls.Quantize(freeze_batch_norm=0.5))

@@ -101,3 +101,48 @@ def test_a_bias_is_a_multiple_of_its_scale():
     found = to_numpy(core.on_grid(bias, scale))
     assert np.allclose(found / scale, np.round(found / scale), atol=1e-3)
     assert (np.abs(found - bias) <= scale / 2 + 1e-6).all()
+
+
+def kernel_of_hard_swish(whole, given, wanted):
+    """LiteRT's kernel for int8, a number at a time, in Python's whole numbers."""
+
+    def high(a, b):
+        nudge = 2**14 if a * b >= 0 else 1 - 2**14
+        return int((a * b + nudge) / 2**15)
+
+    def shifted(value, bits):
+        mask = (1 << bits) - 1
+        return (value >> bits) + ((value & mask) > (mask >> 1) + (value < 0))
+
+    def fixed(number):
+        share, exponent = np.frexp(float(number))
+        return min(32767, (int(round(share * 2**31)) + 2**15) >> 16), int(exponent)
+
+    def left(value, bits):
+        return max(-32768, min(32767, value << bits))
+
+    fine = np.float32(1 / 128) * np.float32(given)
+    factor, power = fixed(fine / np.float32(wanted))
+    slope, shift = fixed(fine / np.float32(3 / 32768))
+    found = []
+    for number in whole:
+        value = int(number) * 128
+        share = high(left(value, shift - 1) if shift > 0 else value, slope)
+        share = left(share, 1) if shift > 0 else shifted(share, -shift)
+        share = (share + 2**15) >> 1
+        product = int(share * high(value, factor) / 2**15)
+        found.append(shifted(product, -power) if power <= 0 else product << power)
+    return np.array(found)
+
+
+@pytest.mark.parametrize(
+    "given, wanted", [(0.02, 0.011), (0.2, 0.19), (0.0471, 0.0236), (0.3, 0.02)]
+)
+def test_hard_swish_is_what_the_kernel_gives(given, wanted):
+    from litesmith.quantization.hard_swish import hard_swish
+
+    whole = np.arange(-255, 256).astype("float32")
+    found = to_numpy(hard_swish(whole, np.float32(given), np.float32(wanted)))
+    assert np.array_equal(found, kernel_of_hard_swish(whole, given, wanted))
+    exact = whole * given * np.clip(whole * given + 3, 0, 6) / 6 / wanted
+    assert np.abs(found - exact).max() <= 1.5

@@ -133,6 +133,7 @@ class Codebook(Parametrization):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Assignments and centroids that change the layer's outputs least."""
         known, self.moments = self.moments, None
+        assert known is not None
         form = known.form
         groups = form.matrix(np.broadcast_to(self.group_ids, self.shape))
         matrix = form.matrix(weight)

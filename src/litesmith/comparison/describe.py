@@ -95,6 +95,53 @@ def layer_rows(variant: VariantResult) -> list[tuple[str, ...]]:
     ]
 
 
+FIDELITY_TEXT = (
+    "What was trained simulates its .tflite; both ran on the same test samples, and were compared "
+    "tensor by tensor."
+)
+FIDELITY_HEAD = ("variant", "same class", "logits", "within a quantum", "first to part")
+WORST_HEAD = ("layer", "tensor", "signal to noise", "equal", "within a quantum", "largest")
+_KINDS = {"out": "output", "pre": "before its activation"}
+
+
+def fidelity_rows(comparison: Comparison) -> list[tuple[str, ...]]:
+    """How closely each `.tflite` that was trained quantized does what training simulated."""
+    rows = []
+    for variant in comparison.done:
+        found = variant.fidelity
+        if found is None:
+            continue
+        logits = found.logits
+        same = "–" if found.agreement is None else _percent(found.agreement)
+        ratio = "–" if logits is None else _decibels(logits.signal_to_noise)
+        within = "–" if logits is None else _percent(logits.within)
+        rows.append((variant.name, same, ratio, within, found.first or "none"))
+    return rows
+
+
+def worst_rows(variant: VariantResult) -> list[tuple[str, ...]]:
+    """The tensors in which a `.tflite` and its simulation differ most."""
+    return [
+        (
+            each.layer,
+            _KINDS.get(each.kind, each.kind),
+            _decibels(each.signal_to_noise),
+            _percent(each.equal),
+            _percent(each.within),
+            f"{each.largest:.0f}",
+        )
+        for each in (variant.fidelity.worst if variant.fidelity else ())
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _decibels(ratio: float | None) -> str:
+    return "equal" if ratio is None else f"{ratio:.1f} dB"
+
+
 def _flat(prefix: str, values: dict[str, Any]) -> list[tuple[str, str]]:
     lines = []
     for key, value in values.items():

@@ -81,6 +81,17 @@ def render(comparison: Comparison) -> str:
             for variant in comparison.variants
             if variant.layers
         ],
+        fidelity={
+            "text": describe.FIDELITY_TEXT,
+            "head": describe.FIDELITY_HEAD,
+            "rows": describe.fidelity_rows(comparison),
+            "worst_head": describe.WORST_HEAD,
+            "worst": [
+                {"name": one.name, "rows": describe.worst_rows(one)}
+                for one in comparison.done
+                if describe.worst_rows(one)
+            ],
+        },
         notes=describe.notes(comparison),
         failures=[
             {"name": variant.name, "error": variant.error or "no reason given"}

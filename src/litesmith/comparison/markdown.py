@@ -29,6 +29,14 @@ def write(comparison: Comparison) -> str:
         head = ("kernel", "type", "weights", "zeros", "values", "bytes")
         parts += ["", f"### {_text(variant.name)}", ""]
         parts += _table(head, describe.layer_rows(variant), left=2)
+    fidelity = describe.fidelity_rows(comparison)
+    if fidelity:
+        parts += ["", "## Fidelity", "", describe.FIDELITY_TEXT, ""]
+        parts += _table(describe.FIDELITY_HEAD, fidelity, left=1)
+    for variant in comparison.done:
+        if rows := describe.worst_rows(variant):
+            parts += ["", f"### {_text(variant.name)}: where they differ most", ""]
+            parts += _table(describe.WORST_HEAD, rows, left=2)
     for heading, notes in describe.notes(comparison):
         if "## Notes" not in parts:
             parts += ["", "## Notes", ""]

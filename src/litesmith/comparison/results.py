@@ -63,6 +63,28 @@ class Layer(_Row):
     histogram: Histogram | None = None
 
 
+class FidelityTensor(_Row):
+    """A tensor that the `.tflite` and its simulation in Keras both have."""
+
+    layer: str
+    kind: str  # "out", what the layer gives, or "pre", what its activation function takes
+    signal_to_noise: float | None  # dB; None where they are equal
+    equal: float  # share of elements that are the same integer
+    within: float  # share that is within one quantum
+    largest: float  # quanta
+
+
+class FidelityResult(_Row):
+    """How closely the `.tflite` does what training simulated, over some test samples."""
+
+    samples: int
+    agreement: float | None  # share of samples with the same class; None for other outputs
+    tensors: int  # how many were compared
+    logits: FidelityTensor | None  # the last before a softmax
+    first: str | None  # the first layer where they part; None where they do not
+    worst: list[FidelityTensor]  # of least signal to noise, at most five
+
+
 class VariantResult(_Row):
     """One variant: its recipe, and what was measured on its `.tflite`."""
 
@@ -75,6 +97,7 @@ class VariantResult(_Row):
     metrics: dict[str, float] = Field(default_factory=dict)
     keras_metrics: dict[str, float] = Field(default_factory=dict)
     agreement: float | None = None
+    fidelity: FidelityResult | None = None  # of a variant that was trained quantized
     size: Size | None = None
     dense_size: Size | None = None  # of the same file with its zeros stored
     sparsity: float | None = None

@@ -148,6 +148,101 @@ def unsigned_edges(content: bytes, *, inputs: bool = True, outputs: bool = True)
     return _pack(model)
 
 
+def without_negations(content: bytes) -> bytes:
+    """Turn each NEG of a float `.tflite` into a product with −1: the same bits.
+
+    LiteRT has no integer NEG that litert-quantizer would use; a product with −1 it has.
+    """
+    model = unfold(content)
+    negations = {
+        number
+        for number, code in enumerate(model.operatorCodes)
+        if code.builtinCode == schema.BuiltinOperator.NEG
+    }
+    changed = False
+    for graph in model.subgraphs:
+        constant = None
+        for operator in graph.operators:
+            taken = graph.tensors[operator.inputs[0]] if len(operator.inputs) else None
+            if operator.opcodeIndex not in negations or taken is None:
+                continue
+            if taken.type != schema.TensorType.FLOAT32:
+                continue
+            if constant is None:
+                constant = _minus_one(model, graph)
+            operator.opcodeIndex = operator_code(model, schema.BuiltinOperator.MUL)
+            operator.inputs = [int(operator.inputs[0]), constant]
+            operator.builtinOptionsType = schema.BuiltinOptions.MulOptions
+            operator.builtinOptions = schema.MulOptionsT()
+            changed = True
+    return _pack(model) if changed else content
+
+
+def integer_zeros(content: bytes) -> bytes:
+    """Have the zeros that a recurrent layer starts from made as integers where they become some.
+
+    A FILL of a float constant that only QUANTIZE operators of one scale take is one of an integer.
+    """
+    model = unfold(content)
+    codes = [code.builtinCode for code in model.operatorCodes]
+    changed = False
+    for graph in model.subgraphs:
+        kept = list(graph.operators)
+        for operator in list(kept):
+            if codes[operator.opcodeIndex] != schema.BuiltinOperator.FILL:
+                continue
+            output = int(operator.outputs[0])
+            takers = [each for each in kept if output in [int(i) for i in each.inputs]]
+            value = graph.tensors[int(operator.inputs[1])]
+            data = model.buffers[value.buffer].data
+            plain = all(
+                codes[each.opcodeIndex] == schema.BuiltinOperator.QUANTIZE for each in takers
+            )
+            results = [graph.tensors[int(each.outputs[0])] for each in takers]
+            alike = {
+                (r.type, float(r.quantization.scale[0]), int(r.quantization.zeroPoint[0]))
+                for r in results
+            }
+            if not takers or not plain or len(alike) != 1 or data is None or np.any(data):
+                continue
+            kind, _, zero = alike.pop()
+            if kind != schema.TensorType.INT8 or output in [int(i) for i in graph.outputs]:
+                continue
+            buffer = schema.BufferT()
+            buffer.data = np.frombuffer(np.int8(zero).tobytes(), np.uint8)
+            model.buffers.append(buffer)
+            constant = schema.TensorT()
+            constant.name, constant.type = value.name + b"_int8_%d" % output, kind
+            constant.shape, constant.hasRank = np.zeros(0, np.int32), True
+            constant.buffer = len(model.buffers) - 1
+            constant.quantization = results[0].quantization
+            graph.tensors.append(constant)
+            operator.inputs = [int(operator.inputs[0]), len(graph.tensors) - 1]
+            first = int(takers[0].outputs[0])
+            operator.outputs = [first]
+            gone = {int(each.outputs[0]) for each in takers[1:]}
+            kept = [each for each in kept if not any(each is taker for taker in takers)]
+            for each in kept:
+                each.inputs = [first if int(i) in gone else int(i) for i in each.inputs]
+            changed = True
+        graph.operators = kept
+    return _pack(model) if changed else content
+
+
+def _minus_one(model: Any, graph: Any) -> int:
+    """A new constant of a graph, the float −1; its number."""
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(np.float32(-1.0).tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    tensor = schema.TensorT()
+    names = {each.name for each in graph.tensors}
+    tensor.name = next(name for n in range(99) if (name := b"minus_one%d" % n) not in names)
+    tensor.shape, tensor.hasRank = np.zeros(0, np.int32), True
+    tensor.type, tensor.buffer = schema.TensorType.FLOAT32, len(model.buffers) - 1
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
+
+
 def operator_code(model: Any, builtin: int) -> int:
     """The index of a builtin operator (one of the first 127) among a model's, added if need be."""
     for index, code in enumerate(model.operatorCodes):

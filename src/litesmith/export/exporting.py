@@ -13,6 +13,7 @@ import numpy as np
 from litesmith import files
 from litesmith.children import kept
 from litesmith.errors import ChildError, ExportError, PresetError
+from litesmith.export import by_technique
 from litesmith.export.calibration import Calibration, calibrate
 from litesmith.export.float_model import FloatModel, convert
 from litesmith.export.manifest import Manifest, describe
@@ -50,7 +51,7 @@ def export(
     model: Any,
     path: str | os.PathLike[str],
     *,
-    quantize: str | Rules | list[Any] = "float32",
+    quantize: Any = "float32",
     calibration: Any = None,
     calibration_samples: int = 200,
     io_dtype: str = "int8",
@@ -65,7 +66,9 @@ def export(
     Args:
         model: what `convert` takes, or the `FloatModel` it gave (converted once, used often).
         path: where to write; ends in ``.tflite``.
-        quantize: a name of `PRESETS`, `Rules`, or a list of rules.
+        quantize: a name of `PRESETS`, `Rules`, or a list of rules; or `Quantize` or several of
+            them, the settings of quantization-aware training, which are then applied without any
+            training (the manifest has the recipe).
         calibration: data to calibrate on, or the `Calibration` that `calibrate` gave; needed by
             ``"int8"``, ``"int8_float_io"`` and ``"int16x8"``.
         calibration_samples: how many samples to take of the data.
@@ -95,6 +98,11 @@ def export(
             fix="name it so",
         )
     files.check_writable(target)
+    if by_technique.is_recipe(quantize):
+        model, quantize = by_technique.prepared(
+            model, quantize, calibration, calibration_samples, strict=strict
+        )
+        calibration = None
     rules = rules_of(quantize)
     check_io(rules.default, io_dtype)
     if rules.needs_calibration and calibration is None and _is_keras_file(model):
@@ -107,7 +115,8 @@ def export(
             f"quantize={rules.default!r}",
             expected="calibration data",
             received="none",
-            fix="pass calibration= (some 200 samples of the training data)",
+            fix="pass calibration= (some 200 samples of the training data); a model trained with "
+            "Quantize needs none before it is stripped",
         )
     source = convert(model, allow_select_tf_ops=allow_select_tf_ops)
     ranges: Calibration | None = None

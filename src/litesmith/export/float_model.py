@@ -227,6 +227,7 @@ def _from_keras(model: Any, allow_select_tf_ops: bool) -> FloatModel:
         content, notes = _in_child(model, allow_select_tf_ops)
     if not getattr(model, "inputs", None):
         notes += (_UNTYPED,)
+    content = edit.without_negations(content)
     read = flatbuffer.read(content)
     found, unmapped = kernels.of_model(model, read)
     content = codebooks.settle(content, found)

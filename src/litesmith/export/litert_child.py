@@ -95,7 +95,7 @@ class _Observer:
         # An infinity or a mask's lowest float, or what is NaN: rare, so looked for all at once.
         with np.errstate(invalid="ignore"):
             odd = ~(np.abs(low) < _LARGEST) | ~(np.abs(high) < _LARGEST)
-        for place in np.flatnonzero(odd.any(axis=0)):
+        for place in map(int, np.flatnonzero(odd.any(axis=0))):
             table = self._rows(self.watched[place], samples)
             if table.size:
                 low[: len(table), place], high[: len(table), place] = _bounded(table)

@@ -197,7 +197,7 @@ def _zeros(tensor: Tensor, data: np.ndarray) -> int:
 
 
 def _recipe(origin: Any) -> dict[str, Any] | None:
-    if origin is None:
+    if origin is None or origin.recipe is None:
         return None
     from litesmith.errors import RecipeError
 

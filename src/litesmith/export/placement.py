@@ -100,6 +100,24 @@ class Placement:
         return found
 
 
+# Operators of which a constant is one side, or which look it up: it is rounded as it is.
+_SIDES = frozenset("ADD SUB MUL DIV GATHER".split())
+
+
+def parts(content: bytes) -> frozenset[str]:
+    """Constants of a float `.tflite` that only sums, products and look-ups take, by name.
+
+    They have no grid of their own: the quantizer rounds them by their smallest and largest value.
+    """
+    graph = flatbuffer.read(content).subgraphs[0]
+    found, others = set(), set()
+    for operator in graph.operators:
+        for index in operator.inputs:
+            if index >= 0 and graph.tensors[index].constant:
+                (found if operator.name in _SIDES else others).add(graph.tensors[index].name)
+    return frozenset(found - others)
+
+
 def manager(
     read: flatbuffer.Flatbuffer,
     bits: Mapping[str, int | None],
@@ -178,6 +196,7 @@ def place(
             "min": np.full(form, -size, np.float32),
             "max": np.full(form, 2 * size, np.float32),
         }
+    ranges |= post_training.table_ranges(read)
     model = tfl_flatbuffer_utils.read_model(bytearray(content))
     with post_training.quiet():
         try:

@@ -76,7 +76,7 @@ def quantize(
     with quiet():
         manager = recipe_for(model, model.view, rules)
     ranges = calibration.for_quantizer(model.view) if calibration is not None else {}
-    ranges = _table_ranges(model.view) | ranges | model.codebook_ranges
+    ranges = table_ranges(model.view) | ranges | model.codebook_ranges
     content = run(model, manager, ranges, rules)
     if io_dtype == "uint8":
         content = edit.unsigned_edges(content)
@@ -187,7 +187,7 @@ def _refuse(rule: Rule, matched: list[_Place], places: list[_Place]) -> NoReturn
     )
 
 
-def _table_ranges(read: flatbuffer.Flatbuffer) -> dict[str, dict[str, np.ndarray]]:
+def table_ranges(read: flatbuffer.Flatbuffer) -> dict[str, dict[str, np.ndarray]]:
     """The range of what is looked up in constant tables: the table's own."""
     ranges: dict[str, dict[str, np.ndarray]] = {}
     graph = read.subgraphs[0]

@@ -114,7 +114,7 @@ def trained(model: Any, float_model: Any, grids: Any) -> Trained:
         float_model: its conversion.
         grids: what `strip` collected (`quantization.carrying.Grids`).
     """
-    from litesmith.parametrize import find_kernels
+    from litesmith.parametrize import bare_operations, copy_model, find_kernels
     from litesmith.quantization.mapping import map_tensors
     from litesmith.quantization.wiring import stored_bits
 
@@ -129,27 +129,36 @@ def trained(model: Any, float_model: Any, grids: Any) -> Trained:
         if len(operator.inputs) > 1 and operator.inputs[1] >= 0
     }
     bits: dict[str, int | None] = {}
+    alone = placement.parts(float_model.content) if grids.activations is not None else ()
     for kernel in float_model.kernels:
         had = grids.kernels.get((kernel.layer, kernel.variable))
         operator = operators.get(kernel.tensor, "")
+        if had is None and kernel.tensor in alone:
+            continue  # the range of the result decides
         bits[kernel.tensor] = None if had is None else stored_bits(had[0], operator)
     ranges: dict[str, tuple[float, float]] = {}
     places: dict[str, Any] = {}
     unmapped: frozenset[str] = frozenset()
     if grids.activations is not None:
-        found = map_tensors(model, float_model, bits, grids.activations, grids.ranges)
+        # Ranges are known by places in a model whose graph's operations are layers.
+        followed = copy_model(model, operators=True) if bare_operations(model) else model
+        found = map_tensors(followed, float_model, bits, grids.activations, grids.ranges)
         for name, each in found.placement.activations.items():
             for place in found.places.get(name, ()):
                 if each.source == name and str(place) in grids.ranges:
                     ranges.setdefault(name, grids.ranges[str(place)])
-        places = {n: each[0] for n, each in found.places.items() if each[0].kind != "in"}
+        places = {
+            n: each[0]
+            for n, each in found.places.items()
+            if each[0].kind != "in" and n not in found.elsewhere
+        }
         unmapped = found.unmapped
     laid: dict[str, Grid] = {}
     loose = []
     tensors = {tensor.name: tensor for graph in read.subgraphs for tensor in graph.tensors}
     for kernel in float_model.kernels:
         had = grids.kernels.get((kernel.layer, kernel.variable))
-        stored = bits[kernel.tensor]
+        stored = bits.get(kernel.tensor)
         if had is None or stored is None:
             continue
         value, data = values[kernel.layer, kernel.variable], tensors[kernel.tensor].data
@@ -212,6 +221,7 @@ def derive(
         span = (grid.scales * np.float32(end)).reshape(form)
         ranges[name] = {"min": -span, "max": span}
     content = post_training.run(float_model, manager, ranges, rules)
+    content = edit.integer_zeros(content) if known.activations == 8 else content
     _compare(content, known, rules)
     return edit.unsigned_edges(content) if io_dtype == "uint8" else content
 
@@ -230,7 +240,7 @@ def _activation_ranges(
             "min": np.full(form, low, np.float32),
             "max": np.full(form, high, np.float32),
         }
-    return found
+    return found | post_training.table_ranges(read)
 
 
 def _compare(content: bytes, known: Trained, rules: Rules) -> None:

@@ -5,13 +5,15 @@ from litesmith.parametrize.copying import copy_model
 from litesmith.parametrize.decomposing import is_norm, norm_factors
 from litesmith.parametrize.folding import factors, spread, unfold
 from litesmith.parametrize.inputs import hear_inputs
-from litesmith.parametrize.internals import without_weights
+from litesmith.parametrize.internals import bare_operations, without_weights
 from litesmith.parametrize.kernels import Kernel, Layout, find_kernels
 from litesmith.parametrize.listening import listening, shapes_of
 from litesmith.parametrize.neighbours import Scale, find_scales
+from litesmith.parametrize.operators import is_operator
 from litesmith.parametrize.parametrization import Holder, Parametrization
 from litesmith.parametrize.recording import Event, record
 from litesmith.parametrize.sites import Place, Tap, Use
+from litesmith.parametrize.stepwise import is_cell, unroll
 from litesmith.parametrize.subclassed import mark_subclassed
 from litesmith.parametrize.swap import (
     attach,
@@ -36,6 +38,7 @@ __all__ = [
     "Use",
     "attach",
     "bake",
+    "bare_operations",
     "copy_model",
     "count_calls",
     "factors",
@@ -43,7 +46,9 @@ __all__ = [
     "find_scales",
     "holder_of",
     "inner_layers",
+    "is_cell",
     "is_norm",
+    "is_operator",
     "is_parametrized",
     "hear_inputs",
     "listening",
@@ -57,6 +62,7 @@ __all__ = [
     "tell",
     "told",
     "unfold",
+    "unroll",
     "used_weights",
     "without_weights",
 ]

@@ -11,12 +11,13 @@ import keras
 
 from litesmith.errors import LitesmithError, ModelError
 from litesmith.parametrize import internals
+from litesmith.parametrize.operators import as_layers, as_operations, is_operator
 from litesmith.parametrize.subclassed import as_plain
 from litesmith.parametrize.swap import as_original, is_parametrized
 from litesmith.parametrize.walking import inner_layers, outermost_layers
 
 
-def copy_model(model: keras.Model) -> keras.Model:
+def copy_model(model: keras.Model, *, operators: bool = False) -> keras.Model:
     """A plain copy of a model: parametrized layers come out as the layers they were.
 
     Weights hold the stored values. Variable paths, trainable flags, seeds and BatchNorm statistics
@@ -24,6 +25,8 @@ def copy_model(model: keras.Model) -> keras.Model:
 
     Args:
         model: a built model, of any kind.
+        operators: make layers of the operations of its graph (`operators.Operator`), at which
+            something can stand; otherwise they are bare operations, whatever they are in the model.
 
     Returns:
         The copy.
@@ -41,7 +44,7 @@ def copy_model(model: keras.Model) -> keras.Model:
     everything = [layer for _, layer in inner_layers(model, "")]
     with as_original(*everything), as_plain(*everything):
         try:
-            copy = _from_config(model, everything)
+            copy = _from_config(model, everything, operators)
             problem = _copy_state(model, copy)
             if problem and internals.is_functional(model):
                 # A layer that stands in the model and in a nested one comes out twice from a
@@ -87,8 +90,11 @@ def _first_line(error: Exception) -> str:
     return lines[0][:300] if lines else "no message"
 
 
-def _from_config(model: keras.Model, everything: list[keras.layers.Layer]) -> keras.Model:
-    config = _without_compile(keras.saving.serialize_keras_object(model))
+def _from_config(
+    model: keras.Model, everything: list[keras.layers.Layer], operators: bool
+) -> keras.Model:
+    config = as_operations(_without_compile(keras.saving.serialize_keras_object(model)))
+    config = as_layers(config) if operators else config
     custom = custom_objects(config, everything)
     with keras.saving.custom_object_scope(custom), warnings.catch_warnings():
         # Keras warns of a model that it cannot build as a whole; `_build_each` can.
@@ -164,8 +170,8 @@ def _build_each(
 
 def _copy_state(model: keras.Model, copy: keras.Model) -> str | None:
     """Copy values, paths and flags, layer by layer; returns why that is impossible, or None."""
-    originals = list(inner_layers(model, ""))
-    copies = list(inner_layers(copy, ""))
+    originals = [pair for pair in inner_layers(model, "") if not is_operator(pair[1])]
+    copies = [pair for pair in inner_layers(copy, "") if not is_operator(pair[1])]
     if len(originals) != len(copies):
         return f"a copy of {len(copies)} layers where the model has {len(originals)}"
     _build_each(originals, copies)

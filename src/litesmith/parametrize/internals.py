@@ -64,6 +64,67 @@ def drop_plainly(layer: keras.layers.Layer, name: str) -> None:
     object.__delattr__(layer, name)
 
 
+def takes_anything(layer: keras.layers.Layer) -> None:
+    """Let a layer take numbers, slices and the like as positional arguments, not tensors alone."""
+    layer._allow_non_tensor_positional_args = True
+
+
+def bare_operations(model: keras.Model) -> list[Any]:
+    """What stands in the graph of a functional model, or of one nested in it, and is no layer."""
+    found = []
+    for operation in getattr(model, "_operations", ()):
+        if isinstance(operation, keras.Model):
+            found += bare_operations(operation)
+        elif not isinstance(operation, keras.layers.Layer):
+            found.append(operation)
+    return found
+
+
+@contextlib.contextmanager
+def attention_replaced(layer: Any, change: Any) -> Iterator[None]:
+    """Within the body a MultiHeadAttention computes by what `change` makes of its own function.
+
+    Args:
+        layer: the layer.
+        change: takes the layer's own function and gives another of the same arguments.
+    """
+    set_plainly(layer, "_compute_attention", change(layer._compute_attention))
+    try:
+        yield
+    finally:
+        drop_plainly(layer, "_compute_attention")
+
+
+@dataclasses.dataclass(frozen=True)
+class Attention:
+    """What a MultiHeadAttention computes with.
+
+    Attributes:
+        scale: 1 ÷ √(size of a key).
+        dropout: share of the probabilities that are dropped in training.
+        drop: the layer that does it.
+        plain: whether nothing else is asked for: no flash attention, no gate, no function of its
+            own.
+    """
+
+    scale: float
+    dropout: float
+    drop: Any
+    plain: bool
+
+
+def attention(layer: Any) -> Attention:
+    """What a MultiHeadAttention computes with."""
+    own = type(layer)._compute_attention is keras.layers.MultiHeadAttention._compute_attention
+    flash = bool(layer._flash_attention) or bool(getattr(layer, "_use_gate", False))
+    return Attention(
+        float(layer._inverse_sqrt_key_dim),
+        float(layer._dropout),
+        getattr(layer, "_dropout_layer", None),
+        own and not flash,
+    )
+
+
 def batch_moments(layer: keras.layers.BatchNormalization, inputs: Any, mask: Any) -> Any:
     """Mean and variance that a BatchNorm normalizes a batch by: masked, and over all replicas."""
     return layer._moments(inputs, mask)

@@ -11,11 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from litesmith.parametrize import decomposing, internals
+from litesmith.parametrize import decomposing, internals, stepwise
 from litesmith.parametrize.sites import Place, is_value
+from litesmith.parametrize.swap import is_parametrized
 from litesmith.parametrize.walking import inner_layers, outermost_layers
-
-layers = keras.layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +35,8 @@ def record(
 ) -> list[Event]:
     """Run a model in inference and note what passes each place, in order.
 
-    Layers that run another one in a loop (recurrent ones) are seen from outside only.
+    Layers that run another one in a loop (recurrent ones that are not unrolled) are seen from
+    outside only.
 
     Args:
         model: a built model, prepared or not.
@@ -44,14 +44,17 @@ def record(
         result: told what the model gives.
     """
     places: dict[int, tuple[int, int]] = {}
-    activations = []
-    for outer_number, (path, outer) in enumerate(outermost_layers(model)):
-        looping = isinstance(outer, (layers.RNN, layers.Bidirectional, layers.TimeDistributed))
+    activations, stepping = [], []
+    outers = list(outermost_layers(model))
+    for outer_number, (path, outer) in enumerate(outers):
+        looping = stepwise.loops(outer)
         for inner_number, (_, inner) in enumerate(inner_layers(outer, path)):
             if inner_number == 0 or not looping:
                 places.setdefault(id(inner), (outer_number, inner_number))
                 if not looping:
                     activations.append(inner)
+                    if not is_parametrized(outer) and stepwise.steps_of(inner) is not None:
+                        stepping.append(inner)
     events: list[Event] = []
     busy: set[int] = set()
     calls: dict[int, int] = {}
@@ -69,10 +72,10 @@ def record(
             if id(self) not in places or id(self) in busy:
                 return original(self, *args, **kwargs)
             busy.add(id(self))
-            calls[id(self)] = calls.get(id(self), -1) + 1
+            again = 0 if stepwise.is_cell(self) else 1
+            calls[id(self)] = calls.get(id(self), -again) + again
             try:
                 note(self, "in", (args, kwargs))
-                _note_first_step(self, args, note)
                 outputs = original(self, *args, **kwargs)
             finally:
                 busy.discard(id(self))
@@ -87,6 +90,10 @@ def record(
     with contextlib.ExitStack() as stack:
         for layer in activations:
             stack.enter_context(_heard(layer, note))
+        for _, outer in outers:
+            stack.enter_context(stepwise.cells_called(outer))
+        for layer in stepping:
+            stack.enter_context(_step_by_step(layer, note))
         stack.enter_context(internals.calls_replaced(noting))
         outputs = model(inputs, training=False)
     if result is not None:
@@ -94,13 +101,28 @@ def record(
     return events
 
 
-def _note_first_step(layer: Any, args: Any, note: Any) -> None:
-    """Note what lies between the two steps of a plain separable convolution."""
-    if decomposing.is_separable(layer) and type(layer).call in _SEPARABLE_CALLS:
-        note(layer, "mid", decomposing.depthwise(layer, args[0]))
+@contextlib.contextmanager
+def _step_by_step(layer: Any, note: Any) -> Iterator[None]:
+    """Within the body what lies between a layer's steps is noted."""
+    steps, original = stepwise.steps_of(layer), layer.call
 
+    class Between:
+        def __call__(self, value: Any, number: int) -> Any:
+            note(layer, "mid", value, number)
+            return value
 
-_SEPARABLE_CALLS = (layers.SeparableConv1D.call, layers.SeparableConv2D.call)
+        def constant(self, value: Any, number: int) -> Any:
+            return value
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        assert steps is not None
+        return steps(layer, Between(), original, args, kwargs)
+
+    internals.set_plainly(layer, "call", call)
+    try:
+        yield
+    finally:
+        internals.drop_plainly(layer, "call")
 
 
 @contextlib.contextmanager

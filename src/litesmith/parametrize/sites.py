@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 
-from litesmith.parametrize import decomposing, internals
+from litesmith.parametrize import decomposing, internals, stepwise
 from litesmith.parametrize.parametrization import Parametrization
 from litesmith.parametrize.telling import present as _pass
 
@@ -27,10 +28,12 @@ class Place:
         outer: number of the layer in `outermost_layers`.
         inner: number of the layer in the `inner_layers` of that one; 0 is itself.
         kind: "in", "out"; "pre", which is what its activation function takes; or "mid", which lies
-            between the steps of a layer (`decomposing`).
-        index: which of its inputs or outputs, flat; of the "mid" ones, 1 is an activation
-            function's and 0 the layer's own.
-        call: number of the call in one pass through the model; a shared layer has several.
+            between the steps of a layer (`decomposing`, `stepwise`); or "whole", which is the
+            layer's call itself, each time.
+        index: which of its inputs or outputs, flat; of the "mid" ones the number of the step, or 1
+            for an activation function's and 0 for the layer's own.
+        call: number of the call in one pass through the model; a shared layer has several. All
+            steps of a recurrent cell count as one.
     """
 
     outer: int
@@ -70,6 +73,14 @@ class Use:
         """What the tensor becomes; called once for each time the tensor comes by."""
         return value
 
+    def constant(self, value: Any) -> Any:
+        """What becomes of a constant that the tensor is made with."""
+        return value
+
+    def run(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The layer's call, where the tap stands at the whole of it."""
+        return original(*args, **kwargs)
+
     def finish(self) -> None:
         """Store what changed, outside of any scope of ours."""
 
@@ -95,7 +106,8 @@ class Taps:
         self.uses = []
         _count(outer)
         for layer, site, tap in sites:
-            if layer is outer and site["call"] != _pass.calls[id(outer)]:
+            other = site["call"] != _pass.calls[id(outer)] and site["kind"] != "whole"
+            if layer is outer and other:
                 continue
             use = tap.begin(layer, training)
             self.at.setdefault((id(layer), site["kind"]), []).append((site, use))
@@ -105,7 +117,7 @@ class Taps:
         """The uses at a layer in its present call, by the number of the tensor."""
         found: dict[int, list[Use]] = {}
         for site, use in self.at.get((id(layer), kind), ()):
-            if site["call"] == _pass.calls.get(id(layer), 0):
+            if kind == "whole" or site["call"] == _pass.calls.get(id(layer), 0):
                 found.setdefault(site["index"], []).append(use)
         return found
 
@@ -124,29 +136,25 @@ class Taps:
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
         """Within the body the layers inside, and activation functions, are tapped."""
-        undo: list[Callable[[], None]] = []
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(stepwise.cells_called(self.outer))
             for layer in self.layers.values():
                 if layer is not self.outer:
-                    original = self.stepwise(layer) or layer.call
-                    undo.append(_replaced(layer, "call", self._call(layer, original)))
+                    stack.callback(_replaced(layer, "call", self._call(layer, layer.call)))
                 swish = decomposing.is_swish(getattr(layer, "activation", None))
                 if (id(layer), "pre") in self.at or (swish and (id(layer), "mid") in self.at):
-                    undo.append(_replaced(layer, "activation", self._activation(layer)))
+                    stack.callback(_replaced(layer, "activation", self._activation(layer)))
             yield
-        finally:
-            for back in reversed(undo):
-                back()
 
-    def stepwise(self, layer: Any) -> Callable[..., Any] | None:
-        """A layer's call with what lies between its steps tapped; None where nothing is."""
-        if not decomposing.is_separable(layer) or (id(layer), "mid") not in self.at:
-            return None
+    def run(self, layer: Any, original: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """A layer's own call, with what lies between its steps tapped, if anything is."""
+        for use in self._uses(layer, "whole").get(0, ()):
+            original = functools.partial(use.run, original)
+        steps = stepwise.steps_of(layer) if (id(layer), "mid") in self.at else None
+        if steps is None:
+            return original(*args, **kwargs)
 
-        def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            return decomposing.separable(layer, inputs, lambda each: self._between(layer, each, 0))
-
-        return call
+        return steps(layer, _Between(self, layer), original, args, kwargs)
 
     def _between(self, layer: Any, value: Any, index: int) -> Any:
         for use in self._uses(layer, "mid").get(index, ()):
@@ -157,7 +165,7 @@ class Taps:
         def call(*args: Any, **kwargs: Any) -> Any:
             _count(layer)
             args, kwargs = self.take(layer, args, kwargs)
-            return self.give(layer, original(*args, **kwargs))
+            return self.give(layer, self.run(layer, original, args, kwargs))
 
         call.__signature__ = getattr(original, "__signature__", None)  # type: ignore[attr-defined]
         return call
@@ -180,6 +188,26 @@ class Taps:
         """Store what changed."""
         for use in self.uses:
             use.finish()
+
+
+class _Between:
+    """What the taps between a layer's steps do (`stepwise.Change`)."""
+
+    def __init__(self, taps: Taps, layer: Any):
+        self.taps, self.layer = taps, layer
+
+    def _uses(self, number: int) -> list[Use]:
+        return self.taps._uses(self.layer, "mid").get(number, [])
+
+    def __call__(self, value: Any, number: int) -> Any:
+        for use in self._uses(number):
+            value = use.apply(value)
+        return value
+
+    def constant(self, value: Any, number: int) -> Any:
+        for use in self._uses(number):
+            value = use.constant(value)
+        return value
 
 
 def _mapped(structure: Any, uses: dict[int, list[Use]]) -> Any:
@@ -206,8 +234,9 @@ def is_value(value: Any) -> bool:
 
 
 def _count(layer: keras.layers.Layer) -> None:
-    """Count one more call of a layer in the present pass, from 0."""
-    _pass.calls[id(layer)] = _pass.calls.get(id(layer), -1) + 1
+    """Count one more call of a layer in the present pass, from 0; a cell's are one."""
+    again = 0 if stepwise.is_cell(layer) else 1
+    _pass.calls[id(layer)] = _pass.calls.get(id(layer), -again) + again
 
 
 def _replaced(layer: keras.layers.Layer, name: str, value: Any) -> Callable[[], None]:

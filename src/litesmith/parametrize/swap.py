@@ -108,11 +108,7 @@ def _swapped_class(base: Any) -> type:
         taps = Taps(at, self, holder.trains)
         args, kwargs = taps.take(self, args, kwargs)
         with reading, taps.inside():
-            stepwise = taps.stepwise(self)
-            if stepwise is not None:
-                outputs = stepwise(*args, **kwargs)
-            else:
-                outputs = original(self, *args, **kwargs)
+            outputs = taps.run(self, functools.partial(original, self), args, kwargs)
         outputs = taps.give(self, outputs)
         taps.finish()
         return outputs
@@ -223,9 +219,13 @@ def count_calls(model: keras.Model) -> None:
         _calls = None
     for _, layer in outermost_layers(model):
         if is_parametrized(layer):
+            calls = max(1, counted.get(id(layer), 1))
             for _, chain in holder_of(layer).chains():
                 for link in chain:
-                    link.calls_per_step = max(1, counted.get(id(layer), 1))
+                    link.calls_per_step = calls
+            for site, tap in holder_of(layer).taps():
+                if site["kind"] == "whole":  # others stand at one call
+                    tap.calls_per_step = calls
 
 
 def used_weights(

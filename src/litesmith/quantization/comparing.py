@@ -133,6 +133,7 @@ def fidelity(
     artifact: Any = None,
     quantize: str | None = None,
     samples: int = 256,
+    float_model: Any = None,
 ) -> Fidelity:
     """Compare a model prepared with `Quantize` with the `.tflite` made of it.
 
@@ -142,6 +143,7 @@ def fidelity(
         artifact: the file; default: one is made and thrown away.
         quantize: the preset of that one; default the one the model was trained for.
         samples: how many to compare at most.
+        float_model: what `convert` makes of the model stripped, where that has been done.
 
     Returns:
         Each tensor both have, the agreement of the outputs, and where they part.
@@ -163,7 +165,7 @@ def fidelity(
             received=getattr(model, "name", type(model).__name__),
             fix="pass what prepare() returned",
         )
-    source = convert(model)
+    source = convert(model) if float_model is None else float_model
     known = source.trained
     if known is None or known.activations is None:
         raise ModelError(

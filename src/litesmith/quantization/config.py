@@ -9,13 +9,13 @@ from typing import Any, ClassVar, Literal, Self
 import keras
 import numpy as np
 
+from litesmith import timeline
 from litesmith.errors import RecipeError
 from litesmith.options import number, whole_number
 from litesmith.parametrize import Kernel
 from litesmith.quantization import core
 from litesmith.quantization.parametrization import MOMENTUM, Grid
 from litesmith.technique import BY_DEFAULT, Plan, Technique, Wiring
-from litesmith.timeline import settled
 
 # Where a study lays the recipe out, ranges stay as they are in the last part of training.
 FROZEN_SHARE = 0.75
@@ -36,8 +36,10 @@ class Quantize(Technique):
         weights: bits, 2 to 8: symmetric, of narrow range (−127…127, −7…7, −1…1), with a scale for
             each output channel.
         activations: bits, 8 or 16; None leaves activations in float.
-        freeze: training step from which on ranges and scales stay as they are; None never, but
-            three quarters of the run where a study lays the recipe out.
+        freeze: training step from which on ranges and scales stay as they are, or, below 1, the
+            share of the run; None never, but three quarters of the run where a study lays the
+            recipe out.
+        freeze_batch_norm: the same for BatchNorms, which then compute as in inference; None never.
         ranges: "moving_average" follows what comes by; "learned" has the optimizer train the ends
             of each range from where the first ten steps have put them, and the scales of weights of
             fewer than eight bits (Esser et al., "Learned step size quantization", 2020).
@@ -54,7 +56,8 @@ class Quantize(Technique):
 
     weights: int = 8
     activations: int | None = 8
-    freeze: int | None = None
+    freeze: float | None = None
+    freeze_batch_norm: float | None = None
     ranges: Literal["moving_average", "learned"] = "moving_average"
     momentum: float = MOMENTUM
 
@@ -65,8 +68,12 @@ class Quantize(Technique):
             raise RecipeError(
                 "quantize: activations", expected="8, 16 or None", received=self.activations
             )
-        if self.freeze is not None:
-            whole_number("quantize: freeze", self.freeze, least=0)
+        for field in ("freeze", "freeze_batch_norm"):
+            value = getattr(self, field)
+            if isinstance(value, float):
+                number(f"quantize: {field}", value, least=0.0, below=1.0)
+            elif value is not None:
+                whole_number(f"quantize: {field}", value, least=0)
         if self.ranges not in ("moving_average", "learned"):
             raise RecipeError(
                 "quantize: ranges",
@@ -125,7 +132,7 @@ class Quantize(Technique):
             channels=plan.settings["channels"],
             folded=plan.settings["folded"],
             key=plan.settings.get("key", ""),
-            freeze=self.freeze,
+            freeze=self.freeze,  # type: ignore[arg-type]  # settled
             learned=self.ranges == "learned",
         )
 
@@ -163,17 +170,43 @@ class Quantize(Technique):
 
     def laid_out(self, steps: int, after: int = 0) -> Self:
         """With ranges that stay in the last quarter of the run, where nothing else is said."""
-        if self.freeze is not None or steps < 1:
+        if steps < 1:
             return self
-        return dataclasses.replace(self, freeze=settled(FROZEN_SHARE, steps, after))
+        share = timeline.settled(FROZEN_SHARE, steps, after) if self.freeze is None else self.freeze
+        return dataclasses.replace(self, freeze=share).settled(steps)
 
     @property
     def span(self) -> tuple[int, int | None]:
         """Until ranges and scales stay."""
-        return 0, self.freeze
+        return 0, None if isinstance(self.freeze, float) else self.freeze
 
     @property
     def label(self) -> str:
         """Bits of weights and activations."""
         activations = "float" if self.activations is None else f"{self.activations}-bit"
         return f"{self.weights}-bit weights, {activations} activations"
+
+    def settled(self, steps: int | None) -> Self:
+        """With steps where it has shares of a run.
+
+        Raises:
+            RecipeError: it has shares, and nobody has told of how many steps.
+        """
+        shares = {
+            field: value
+            for field in ("freeze", "freeze_batch_norm")
+            if isinstance(value := getattr(self, field), float)
+        }
+        if not shares:
+            return self
+        if steps is None:
+            field, value = next(iter(shares.items()))
+            raise RecipeError(
+                f"quantize: {field}",
+                expected="a training step, or the number of steps to come",
+                received=f"{value}, a share of a run of unknown length",
+                fix="pass steps= to prepare",
+            )
+        return dataclasses.replace(
+            self, **{field: round(value * steps) for field, value in shares.items()}
+        )

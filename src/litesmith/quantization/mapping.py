@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from litesmith.errors import ChildError, ExportError
-from litesmith.parametrize import Event, Place, record
+from litesmith.parametrize import Event, Place, inner_layers, is_cell, outermost_layers, record
 
 # How far the numbers of the file and of Keras may be apart, of the largest.
 _CLOSE = 2e-4
@@ -35,6 +35,8 @@ class Map:
             does what computes with them.
         order: of all places of the model, when something first comes by.
         takers: for each tensor that is requantized the places of layers that take it.
+        elsewhere: tensors that Keras knows in another order only, or once for all steps of a
+            recurrent cell: they have ranges, but cannot be compared one to one.
     """
 
     placement: Any
@@ -42,6 +44,7 @@ class Map:
     unmapped: frozenset[str]
     order: Mapping[Place, int]
     takers: Mapping[str, tuple[Place, ...]]
+    elsewhere: frozenset[str] = frozenset()
 
 
 def map_tensors(
@@ -72,10 +75,18 @@ def map_tensors(
         events = record(model, structured(model, arrays))
     values = _values(float_model, list(asked.activations), arrays)
     missing: frozenset[str] = frozenset()
+    cells = {
+        (outer, inner)
+        for outer, (path, layer) in enumerate(outermost_layers(model))
+        for inner, (_, each) in enumerate(inner_layers(layer, path))
+        if is_cell(each)
+    }
     # First as when the model was prepared, then what has no range for another reason.
     for known in (None, ranged):
         while True:
-            places = _match(asked, values, events)
+            places = _match(asked, values, events, cells)
+            turned = _turned(asked, places)
+            places.update(turned)
             lost = frozenset(
                 name
                 for name, each in asked.activations.items()
@@ -100,7 +111,8 @@ def map_tensors(
         for name, _ in asked.requantized
         if name in values
     }
-    return Map(asked, places, missing, order, takers)
+    repeated = {name for name, at in places.items() if (at[0].outer, at[0].inner) in cells}
+    return Map(asked, places, missing, order, takers, frozenset(turned) | repeated)
 
 
 def _has_range(places: tuple[Place, ...], ranged: Container[str] | None) -> bool:
@@ -144,7 +156,10 @@ def _values(float_model: Any, names: list[str], arrays: list[np.ndarray]) -> dic
 
 
 def _match(
-    asked: Any, values: Mapping[str, np.ndarray], events: Sequence[Event]
+    asked: Any,
+    values: Mapping[str, np.ndarray],
+    events: Sequence[Event],
+    cells: Container[tuple[int, int]],
 ) -> dict[str, tuple[Place, ...]]:
     """The places of each tensor: the first layer that gives it, or else all that take it."""
     by_size: dict[int, list[Event]] = defaultdict(list)
@@ -167,12 +182,29 @@ def _match(
             if taken:
                 found[name] = taken
             continue
+        if (given[0].outer, given[0].inner) in cells:  # of every step
+            found[name] = (given[0],)
+            continue
         # Tensors of equal values (a dead layer's zeros) stand in one order here and there.
         place = next((place for place in given if place not in used), given[0])
         same = given[0] == place or _equal_values(asked, name)
         found[name] = (place if same else given[0],)
         used.add(found[name][0])
     return found
+
+
+def _turned(asked: Any, found: Mapping[str, tuple[Place, ...]]) -> dict[str, tuple[Place, ...]]:
+    """Places of tensors that Keras only knows as another operator has put them in order."""
+    from litesmith.export.placement import KEEPS_VALUES
+
+    return {
+        each.source: found[name]
+        for name, each in asked.activations.items()
+        if name in found
+        and each.operator in KEEPS_VALUES
+        and each.source not in (None, name)
+        and each.source not in found
+    }
 
 
 def _equal_values(asked: Any, name: str) -> bool:

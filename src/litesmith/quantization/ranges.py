@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from litesmith.parametrize import Tap, Use, norm_factors, tell, told
+from litesmith.parametrize import Tap, Use, is_cell, norm_factors, tell, told
 from litesmith.quantization import core
 from litesmith.quantization.calibrating import watch, watching
 from litesmith.quantization.parametrization import FIRST_STEPS, MOMENTUM, PERIOD
@@ -23,6 +23,7 @@ class Range(Tap):
         key: under which scale and zero point are told, where it has a range of its own.
         source: the key of the range it shares, where it has none of its own.
         low, high: the range, where it is fixed.
+        table: whether it is that of an Embedding's table, which is looked up.
         product: what the bias that has been added here is rounded to: `{"weight", "input"}`, the
             keys of the scales, and whether a BatchNorm makes the bias, `"norm"`.
         norm: whether it is the product of a BatchNorm that is computed in two steps; then what
@@ -43,6 +44,7 @@ class Range(Tap):
         "source",
         "low",
         "high",
+        "table",
         "product",
         "norm",
         "tells",
@@ -61,6 +63,7 @@ class Range(Tap):
         source: str = "",
         low: float | None = None,
         high: float | None = None,
+        table: bool = False,
         product: dict[str, Any] | None = None,
         norm: bool = False,
         tells: str = "",
@@ -77,12 +80,13 @@ class Range(Tap):
         for name, value in dicts.items():
             object.__setattr__(self, name, value)  # past Keras's tracking of dicts
         self.norm, self.tells, self.freeze, self.momentum = norm, tells, freeze, momentum
-        self.learned = learned
+        self.learned, self.table = learned, table
 
     @property
     def observes(self) -> bool:
         """Whether it has a range of its own that follows what comes by."""
-        return self.bits is not None and self.low is None and not self.source
+        own = self.low is None and not self.source and not self.table
+        return self.bits is not None and own
 
     def create_state(self) -> None:
         """Smallest and largest value, and the count of training calls."""
@@ -100,6 +104,8 @@ class Range(Tap):
         """The range, as numbers; (0, 0) where there is none yet."""
         if self.low is not None and self.high is not None:
             return self.low, self.high
+        if self.table:
+            return 0.0, 0.0
         ends = ops.copy(self.range)
         if self.learned:
             ends = ends * ops.exp(ops.copy(self.growth))
@@ -124,6 +130,8 @@ class _RangeUse(Use):
     def __init__(self, tap: Range, layer: keras.layers.Layer, training: bool):
         self.tap, self.layer, self.training = tap, layer, training
         self.changed = False
+        # The steps of a recurrent cell have one range, which follows what all of them have seen.
+        self.several: list[Any] | None = [] if is_cell(layer) and training else None
         if tap.observes:
             self.range, self.count = ops.copy(tap.range), ops.copy(tap.count)
             self.before = self.count
@@ -132,6 +140,10 @@ class _RangeUse(Use):
             # What the layer takes may be wanted in the scale of what it gives.
             ends = self.range if self.growth is None else self.range * self.growth
             tell(tap.key, core.parameters(ends[0], ends[1], tap.bits or 8))
+        if tap.table:
+            rows = ops.cast(ops.copy(layer.embeddings), "float32")
+            self.range = ops.stack([ops.min(rows), ops.max(rows)])
+            self.growth = None
         self.bias = bias_of(layer, tap.product) if tap.product and not training else {}
         if tap.tells and getattr(layer, "bias", None) is not None:
             tell(tap.tells, ops.cast(ops.copy(layer.bias), "float32"))
@@ -153,6 +165,14 @@ class _RangeUse(Use):
         elif tap.bits is not None:
             value = self._rounded(value)
         return ops.cast(value, dtype)
+
+    def constant(self, value: Any) -> Any:
+        """A constant of an operator that is no product of a kernel: it has a range of its own."""
+        if self.training or watching() or self.tap.bits is None:
+            return value
+        numbers = ops.cast(ops.convert_to_tensor(value), "float32")
+        scale, zero = core.parameters(ops.min(numbers), ops.max(numbers), self.tap.bits)
+        return ops.cast(core.fake_quantize(numbers, scale, zero, self.tap.bits), value.dtype)
 
     def _in_the_scale_of_the_output(self, value: Any) -> Any:
         """Integers of one scale as integers of another: the ratio has eight bits of fraction."""
@@ -210,9 +230,15 @@ class _RangeUse(Use):
         if self.training and tap.observes and tap.learned:
             # This one has gradients for the ends, too.
             low, high = ops.minimum(low, 0.0), ops.maximum(high, 1e-6)
-            return keras.quantizers.fake_quant_with_min_max_vars(value, low, high, tap.bits)
+            rounded = keras.quantizers.fake_quant_with_min_max_vars(value, low, high, tap.bits)
+            if self.several is None:
+                return rounded
+            return ops.where(self.range[1] > self.range[0], rounded, value)
         if self.training:
-            return _rounded_in_training(value, scale, zero, tap.bits)
+            rounded = _rounded_in_training(value, scale, zero, tap.bits)
+            if self.several is None or not tap.observes:
+                return rounded
+            return ops.where(self.range[1] > self.range[0], rounded, value)
         if tap.result:
             value = _requantized(value, scale, tap.result)
         rounded = core.fake_quantize(value, scale, zero, tap.bits)
@@ -222,6 +248,12 @@ class _RangeUse(Use):
         return ops.where(self.range[1] > self.range[0], rounded, value)
 
     def _observe(self, value: Any) -> None:
+        if self.several is None:
+            self._follow([ops.stop_gradient(value)])
+        else:
+            self.several.append(ops.stop_gradient(value))
+
+    def _follow(self, values: list[Any]) -> None:
         tap = self.tap
         step = self.before // tap.calls_per_step
         due = step < FIRST_STEPS
@@ -230,20 +262,24 @@ class _RangeUse(Use):
         if tap.freeze is not None:
             due = ops.logical_and(due, step < tap.freeze)
         current = self.range
-        value = ops.stop_gradient(value)
 
         def follow() -> Any:
-            seen = ops.stack([ops.min(value), ops.max(value)])
+            lows, highs = [ops.min(each) for each in values], [ops.max(each) for each in values]
+            if len(values) > 1:
+                lows, highs = [ops.min(ops.stack(lows))], [ops.max(ops.stack(highs))]
+            seen = ops.stack([lows[0], highs[0]])
             fresh = ops.equal(current[0], current[1])
             average = current + (1.0 - tap.momentum) * (seen - current)
             return ops.where(fresh, seen, average)
 
         self.range = ops.cond(due, follow, lambda: current)
-        self.count = self.count + 1
+        self.count = self.before + 1
         self.changed = True
 
     def finish(self) -> None:
         """Store range and count."""
+        if self.several:
+            self._follow(self.several)
         if self.changed:
             self.tap.range.assign(self.range)
             self.tap.count.assign(self.count)

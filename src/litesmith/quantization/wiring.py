@@ -21,12 +21,17 @@ from litesmith.errors import ExportError, RecipeError
 from litesmith.parametrize import (
     Kernel,
     Place,
+    copy_model,
     find_kernels,
+    is_cell,
     is_norm,
+    is_operator,
     norm_factors,
     outermost_layers,
 )
 from litesmith.parametrize import inner_layers as layers_inside
+from litesmith.quantization.freezing import frozen_norms
+from litesmith.quantization.hard_swish import HardSwish
 from litesmith.quantization.mapping import map_tensors
 from litesmith.quantization.ranges import Range
 from litesmith.technique import Plan, Technique, Wiring
@@ -65,13 +70,27 @@ def wire(model: keras.Model, taken: Sequence[tuple[Technique, Mapping[int, Plan]
         )
     plans = [dict(each) for _, each in taken]
     activations = kinds.pop()
-    if activations is None:
-        return Wiring(plans)
+    found = _activations(model, taken, plans, activations) if activations else Wiring(plans)
+    freeze = taken[0][0].freeze_batch_norm  # type: ignore[attr-defined]
+    for outer, site, tap in frozen_norms(model, freeze) if freeze is not None else ():
+        found.taps.setdefault(outer, []).append((site, tap))
+    return found
+
+
+def _activations(
+    model: keras.Model,
+    taken: Sequence[tuple[Technique, Mapping[int, Plan]]],
+    plans: list[dict[int, Plan]],
+    activations: int,
+) -> Wiring:
+    """The taps that round activations."""
     from litesmith.export import convert
 
     try:
         with _distinct_values(model):
-            float_model = convert(model)
+            # Operations of the graph are layers here, as the converter need not know them.
+            plain = copy_model(model) if any(map(is_operator, model.layers)) else model
+            float_model = convert(plain)
             return _Wirer(model, float_model, taken, plans, activations).wiring()
     except ExportError as error:
         note = f"quantize: activations stay float, LiteRT cannot take the model: {error}"
@@ -153,6 +172,8 @@ class _Wirer:
                 **settings,
             )
             taps[place.outer].append((place.site, tap))
+        for place, swish in self._hard_swishes():
+            taps[place.outer].append((place.site, swish))
         if self.map.unmapped:
             self.notes.append(
                 f"quantize: {len(self.map.unmapped)} tensors stay float, because they are inside "
@@ -162,9 +183,16 @@ class _Wirer:
 
     def _bits(self) -> dict[str, int | None]:
         """Bits of each weight tensor as the file will store it; None where it stays float."""
+        from litesmith.export.placement import parts
+
         found: dict[str, int | None] = {}
+        alone = parts(self.float_model.content)
         for kernel in self.float_model.kernels:
             technique, _ = self._decided(kernel.layer, kernel.variable)
+            place = self.place_of.get((kernel.layer, kernel.variable))
+            if technique is None and kernel.tensor in alone and place is not None:
+                if any(t.where is None or t.selects(self.kernels[place]) for t in self.techniques):
+                    continue
             found[kernel.tensor] = None if technique is None else stored_bits(technique.weights)
         return found
 
@@ -184,10 +212,13 @@ class _Wirer:
         settings = self.taps[place]
         if place.kind == "mid" and is_norm(self.layers[place.outer, place.inner]):
             settings.update(norm=True)
-        if each.source is None:
+        if each.source is None and self._is_table(place, each):
+            settings.update(bits=each.bits, table=True, key=self._key(name))
+        elif each.source is None:
             settings.update(bits=each.bits, low=each.low, high=each.high, key=self._key(name))
         elif each.source == name:
             settings.setdefault("key", self._key(name))
+            settings.pop("source", None)
             settings.update(bits=each.bits)
             # A place where two tensors come by has one range: the file gets it twice.
         elif "bits" not in settings:
@@ -197,6 +228,33 @@ class _Wirer:
                     del self.taps[place]
                 return
             settings.update(bits=each.bits, source=self._root_key(root.tensor))
+
+    def _is_table(self, place: Place, each: Any) -> bool:
+        """Whether a tensor is looked up in a table, and has the range of that one."""
+        embedding = isinstance(self.layers[place.outer, place.inner], keras.layers.Embedding)
+        return embedding and place.kind == "out" and each.operator == "GATHER"
+
+    def _hard_swishes(self) -> Iterator[tuple[Place, HardSwish]]:
+        """Layers that are nothing but hard swish, which LiteRT computes in its own way."""
+        from litesmith.export import flatbuffer
+
+        if self.activations != 8:
+            return
+        graph = flatbuffer.read(self.float_model.content).subgraphs[0]
+        for number, operator in enumerate(graph.operators):
+            if operator.name != "HARD_SWISH":
+                continue
+            taken, given = (
+                graph.tensors[each[0]].name for each in (operator.inputs, operator.outputs)
+            )
+            root = self.map.placement.root(taken)
+            for place in self.map.places.get(given, ()):
+                layer = self.layers[place.outer, place.inner]
+                whole = isinstance(layer, keras.layers.Activation) and place.kind == "out"
+                if whole and root is not None and "key" in self.taps.get(place, {}):
+                    keys = {"given": self._root_key(root.tensor), "wanted": self.taps[place]["key"]}
+                    at = Place(place.outer, place.inner, "whole")
+                    yield at, HardSwish(name=f"hard_swish_{number}", shape=(), **keys)
 
     def _requantize(self, name: str, output: str) -> None:
         """Where a layer takes a tensor in the scale of what it gives, as concatenations do."""
@@ -246,6 +304,10 @@ class _Wirer:
         for call, product in enumerate(products):
             point = self._linear_point(live, norm, call)
             given = self._input_key(product, point)
+            outputs = self.map.places.get(product.output, ())
+            added = not product.bias and not _is_first_step(live)
+            if added and outputs and outputs[0].kind == "mid" and point is not None:
+                continue  # by an operator of its own
             if told or point is None or given is None:
                 note = f"quantize: the bias behind {kernel.variable!r} is not simulated"
                 self.notes += [] if note in self.notes else [note]
@@ -284,7 +346,7 @@ class _Wirer:
     def _linear_point(self, kernel: Kernel, norm: Any, call: int) -> Place | None:
         """Where all that becomes the bias has been added, and nothing else has happened."""
         layer: Any = kernel.owners[-1][1] if norm is None else norm
-        if id(layer) not in self.numbers:
+        if id(layer) not in self.numbers or is_cell(layer):  # a cell adds its bias on its own
             return None
         if _is_first_step(kernel):
             return Place(*self.numbers[id(layer)], "mid", 0, call)

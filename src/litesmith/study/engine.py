@@ -24,12 +24,12 @@ from litesmith.benchmarking import benchmark
 from litesmith.benchmarking.machine import machine
 from litesmith.comparison import compare
 from litesmith.comparison.results import Latency, Memory, Size, StudyResult, VariantResult
-from litesmith.errors import LitesmithWarning, OutputError
+from litesmith.errors import LitesmithError, LitesmithWarning, OutputError
 from litesmith.export import calibrate, convert, export
 from litesmith.export.presets import CALIBRATED
 from litesmith.recipe import prepare, strip
 from litesmith.report import Report
-from litesmith.study import histograms, measure, teaching, training
+from litesmith.study import fidelity, histograms, measure, teaching, training
 from litesmith.study.file import Study, Training
 from litesmith.study.plan import Job, Plan, make_plan
 from litesmith.study.progress import Event, Kind, Progress
@@ -230,6 +230,7 @@ class _Engine:
             artifact = self._export(job, trained, folder / "model.tflite")
         with self._phase(result, "evaluate"):
             self._evaluate(trained, artifact, result)
+            self._fidelity(job, trained, artifact, result)
         with self._phase(result, "benchmark"):
             speed = benchmark(artifact)
         result.size = Size.model_validate(speed.size)
@@ -349,6 +350,17 @@ class _Engine:
         result.metrics = dict(scored.metrics)
         result.keras_metrics = dict(trained.keras_metrics or {})
         result.agreement = scored.agreement
+
+    def _fidelity(self, job: Job, trained: _Trained, artifact: Any, result: VariantResult) -> None:
+        """Compare an integer file with what its training simulated."""
+        if trained.simulation is not None and job.variant.quantize in CALIBRATED:
+            test = self.plan.data.test.take(fidelity.SAMPLES)
+            try:
+                result.fidelity = fidelity.measure(
+                    trained.simulation, trained.float_model, artifact, test.x
+                )
+            except LitesmithError as error:  # the file is good; only the table lacks it
+                result.notes.append(f"fidelity was not measured: {error}")
 
     # ----------------------------------------------------------------- the study
 

@@ -1,0 +1,143 @@
+"""What lies inside: operators of a graph, attention, LayerNorm, recurrent cells, embeddings."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import litesmith as ls
+from litesmith.parametrize import outermost_layers
+from litesmith.quantization import fidelity
+from tests.quantization import small
+
+pytestmark = pytest.mark.every_backend
+
+
+def operators():
+    keras.utils.set_random_seed(1)
+    inputs = layers.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, activation="relu", name="convolution")(inputs)
+    x = 1.0 - x[:, 1:-1] * 2.0
+    x = ops.concatenate([x, ops.maximum(x, 0.1)], axis=-1)
+    x = ops.mean(x, axis=(1, 2))
+    return keras.Model(inputs, layers.Dense(4, activation="softmax", name="head")(x))
+
+
+def attention():
+    keras.utils.set_random_seed(1)
+    inputs = layers.Input((6, 8))
+    x = layers.LayerNormalization(name="norm")(inputs)
+    x = layers.Add()([layers.MultiHeadAttention(2, 4, name="attention")(x, x), inputs])
+    y = layers.Dense(16, activation="gelu", name="up")(x)
+    x = layers.Add()([x, layers.Dense(8, name="down")(y)])
+    x = layers.GlobalAveragePooling1D(name="pool")(x)
+    return keras.Model(inputs, layers.Dense(4, activation="softmax", name="head")(x))
+
+
+def recurrent():
+    keras.utils.set_random_seed(1)
+    inputs = layers.Input((4, 6))
+    x = layers.LSTM(8, return_sequences=True, name="lstm")(inputs)
+    x = layers.Bidirectional(layers.GRU(4, return_sequences=True), name="both")(x)
+    x = layers.SimpleRNN(8, name="plain")(x)
+    return keras.Model(inputs, layers.Dense(4, activation="softmax", name="head")(x))
+
+
+def is_integer_only(artifact):
+    """All computed in integers, and nothing noted of what training could not follow."""
+    assert artifact.manifest.float_operators == {}
+    assert not any("computed in float" in note for note in artifact.manifest.notes)
+    return True
+
+
+@pytest.mark.parametrize(
+    "make, least", [(operators, 36.0), (attention, 26.0), (recurrent, 22.0)], ids=lambda v: str(v)
+)
+def test_the_file_is_integer_only_and_does_what_training_simulated(tmp_path, make, least):
+    prepared, x, _ = small.trained(ls.Quantize(), make)
+    assert not any("stay float" in note for note in prepared.report.notes)
+    artifact = ls.export(prepared, tmp_path / "model.tflite", quantize="int8", strict=True)
+    assert is_integer_only(artifact)
+    found = fidelity(prepared, x, artifact=artifact)
+    assert found.agreement >= 0.97 and found.last.layer == "head"
+    assert found.last.signal_to_noise >= least, str(found)
+
+
+def test_operators_are_layers_while_a_model_is_prepared(tmp_path):
+    prepared, x, _ = small.trained(ls.Quantize(), operators, epochs=1)
+    names = [path for path, _ in outermost_layers(prepared)]
+    assert {"get_item", "multiply", "subtract"} <= {name.rstrip("_0123456789") for name in names}
+    prepared.save(tmp_path / "prepared.keras")
+    loaded = keras.saving.load_model(tmp_path / "prepared.keras")
+    assert np.array_equal(loaded.predict(x, verbose=0), prepared.predict(x, verbose=0))
+    stripped = ls.strip(loaded)
+    assert [layer.name for layer in stripped.layers] == [
+        layer.name for layer in operators().layers[:1] + stripped.layers[1:]
+    ]
+    assert "Operator" not in stripped.to_json() and "GetItem" in stripped.to_json()
+    # Prepared again, with what has been learned.
+    again = ls.prepare(prepared, ls.Prune(sparsity=0.5))
+    assert np.isfinite(again.predict(x, verbose=0)).all()
+
+
+def test_a_short_recurrent_layer_is_unrolled_and_a_long_one_is_left():
+    prepared = ls.prepare(recurrent(), ls.Quantize())
+    assert prepared.get_layer("lstm").unroll and ls.strip(prepared).get_layer("lstm").unroll
+    assert prepared.get_layer("both").forward_layer.unroll
+    assert not recurrent().get_layer("lstm").unroll
+    inputs = layers.Input((100, 6))
+    model = keras.Model(inputs, layers.Dense(4)(layers.LSTM(8, name="lstm")(inputs)))
+    assert not ls.prepare(model, ls.Quantize()).get_layer("lstm").unroll
+    weights = ls.prepare(recurrent(), ls.Quantize(activations=None))
+    assert not weights.get_layer("lstm").unroll
+
+
+def test_what_is_looked_up_has_the_range_of_its_table(tmp_path):
+    def make():
+        keras.utils.set_random_seed(1)
+        inputs = layers.Input((5,), dtype="int32")
+        x = layers.Embedding(12, 8, name="table")(inputs)
+        x = layers.GlobalAveragePooling1D(name="pool")(x)
+        return keras.Model(inputs, layers.Dense(4, activation="softmax", name="head")(x))
+
+    random = np.random.default_rng(3)
+    y = random.integers(0, 4, 96)
+    x = (random.integers(0, 3, (96, 5)) + 3 * y[:, None]).astype("int32")
+    model = small.train(make(), x, y)
+    prepared = small.train(ls.prepare(model, ls.Quantize()), x, y)
+    artifact = ls.export(prepared, tmp_path / "model.tflite", quantize="int8_float_io")
+    assert artifact.manifest.operators["GATHER"] == 1
+    assert "GATHER" not in artifact.manifest.float_operators
+    found = fidelity(prepared, x, artifact=artifact)
+    assert found.agreement == 1.0 and found.last.within >= 0.99
+    (table,) = [each for each in found.tensors if each.layer == "table"]
+    assert table.equal >= 0.999
+
+
+def test_squeeze_excite_resizing_hard_swish_and_a_norm_before_its_convolution(tmp_path):
+    def make():
+        keras.utils.set_random_seed(1)
+        inputs = layers.Input((8, 8, 3))
+        x = layers.Rescaling(0.5, name="rescaling")(inputs)
+        x = layers.Conv2D(8, 3, padding="same", name="first")(x)
+        x = layers.Activation("hard_swish", name="swish")(x)
+        x = layers.BatchNormalization(momentum=0.8, name="norm")(x)  # nothing it folds into
+        x = layers.ReLU()(layers.Conv2D(8, 3, strides=2, padding="same", name="second")(x))
+        y = layers.GlobalAveragePooling2D(keepdims=True)(x)
+        y = layers.Conv2D(2, 1, activation="relu", name="squeeze")(y)
+        y = layers.Conv2D(8, 1, activation="sigmoid", name="excite")(y)
+        x = layers.Multiply(name="scaled")([x, y])
+        x = layers.UpSampling2D(2, name="larger")(x)
+        x = layers.Conv2DTranspose(4, 2, strides=2, name="transposed")(x)
+        x = layers.GlobalMaxPooling2D(name="pool")(x)
+        return keras.Model(inputs, layers.Dense(4, activation="softmax", name="head")(x))
+
+    prepared, x, _ = small.trained(ls.Quantize(), make)
+    assert not any("stay float" in note for note in prepared.report.notes)
+    artifact = ls.export(prepared, tmp_path / "model.tflite", quantize="int8", strict=True)
+    assert artifact.manifest.operators["HARD_SWISH"] == 1
+    found = fidelity(prepared, x, artifact=artifact)
+    assert found.agreement == 1.0
+    by_layer = {each.layer: each for each in found.tensors if each.kind == "out"}
+    for layer in ("swish", "scaled", "transposed"):
+        assert by_layer[layer].within >= 0.999 and by_layer[layer].equal >= 0.98, str(found)
