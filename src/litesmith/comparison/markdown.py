@@ -29,6 +29,11 @@ def write(comparison: Comparison) -> str:
         head = ("kernel", "type", "weights", "zeros", "values", "bytes")
         parts += ["", f"### {_text(variant.name)}", ""]
         parts += _table(head, describe.layer_rows(variant), left=2)
+    changes = [(one.name, one.changed) for one in comparison.done if one.changed is not None]
+    if changes:
+        parts += ["", "## Changed answers", ""]
+        for name, change in changes:
+            parts.append(f"- {_text(name)}: {describe.changed(comparison, change)}")
     for heading, notes in describe.notes(comparison):
         if "## Notes" not in parts:
             parts += ["", "## Notes", ""]
