@@ -248,10 +248,20 @@ def _against(step: Step, situation: Situation) -> str:
         return "needs labelled data and the time to train"
     if situation.max_drop is not None and step.costs > situation.max_drop:
         return (
-            f"lost up to {100 * step.costs:g} points with the reference network, "
+            f"lost up to {points(step.costs)} with the reference network, "
             f"{100 * situation.max_drop:g} may be lost"
         )
     return ""
+
+
+def points(share: float) -> str:
+    """A share of accuracy in words: `0.3 points`."""
+    text = f"{100 * share:g}"
+    return f"{text} point{'' if text == '1' else 's'}"
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.0f} %"
 
 
 def _kernels(found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -283,18 +293,22 @@ def _remarks(step: Step, found: dict[str, Any]) -> tuple[str, ...]:
     for technique in step.techniques:
         taken = sum(kernel["parameters"] for kernel in kernels if _takes(kernel, technique))
         if taken < 0.995 * total:
-            told.append(f"{technique} takes {taken / total:.0%} of the kernels' weights by default")
+            told.append(
+                f"{technique} takes {_share(taken, total)} of the kernels' weights by default"
+            )
     if step.quantize == "dynamic_int8":
         small = [k["parameters"] for k in kernels if k["parameters"] < SMALL_KERNEL]
         if small:
             told.append(
                 f"{len(small)} of {len(kernels)} kernels stay in float, having fewer than "
-                f"{SMALL_KERNEL:,} weights: {sum(small) / total:.0%} of all"
+                f"{SMALL_KERNEL:,} weights: {_share(sum(small), total)} of all"
             )
     if step.bits == 4:
         wide = sum(k["parameters"] for k in kernels if k["kind"] in ("conv", "dense"))
         if wide < 0.995 * total:
-            told.append(f"{wide / total:.0%} of the kernels' weights can be int4, the rest is int8")
+            told.append(
+                f"{_share(wide, total)} of the kernels' weights can be int4, the rest is int8"
+            )
     if step.quantize in ("int8", "int8_float_io"):
         odd = sorted({layer["type"] for layer in found["layers"]} & _PARTLY_FLOAT)
         if odd:
@@ -338,7 +352,7 @@ def table(target: Target) -> str:
         step = rule.step
         rows.append(
             f"| {number} | {step.name}: `{step.written}` | {_NEEDS[step.needs]} "
-            f"| {100 * step.costs:g} points | {rule.why} |"
+            f"| {points(step.costs)} | {rule.why} |"
         )
     return "\n".join(rows)
 

@@ -160,6 +160,7 @@ def test_inspect_keras(capfd):
     assert sum(layer["share"] for layer in layers.values()) == pytest.approx(1)
     (kernel,) = layers["head"]["kernels"]
     assert kernel["shape"] == [64, 3]
+    assert {"prune", "cluster", "quantize"} <= set(kernel["techniques"])
     assert kernel["techniques"]["prune"] == {"can": "by default", "reason": ""}
     (kernel,) = layers["conv"]["kernels"]
     assert kernel["techniques"]["prune 2:4"]["can"] == "no"

@@ -74,16 +74,16 @@ def test_the_model_decides_too():
     steps = {one.rule.step.name: one for one in advise(Situation(), model(big, small, depthwise))}
     dynamic = steps["dynamic range"]
     assert dynamic.remarks == (
-        "1 of 3 kernels stay in float, having fewer than 1,024 weights: 3% of all",
+        "1 of 3 kernels stay in float, having fewer than 1,024 weights: 3 % of all",
     )
     assert dynamic.weight_bytes == 10_000 + 5_000 + 4 * 500 + 400
     pruned = steps["pruning 80 %, 8-bit training"]
-    assert pruned.remarks == ("prune takes 68% of the kernels' weights by default",)
+    assert pruned.remarks == ("prune takes 68 % of the kernels' weights by default",)
     only = [one for one in advise(Situation(), model(depthwise)) if "prune" in one.rule.step.name]
     assert all(one.against == "prune takes none of the model's kernels" for one in only)
     four = advise(Situation("microcontroller"), model(big, depthwise))[2]
     assert four.weight_bytes == 5_000 + 5_000 + 400
-    assert four.remarks == ("67% of the kernels' weights can be int4, the rest is int8",)
+    assert four.remarks == ("67 % of the kernels' weights can be int4, the rest is int8",)
     attention = advise(Situation("cpu"), model(big, kind="MultiHeadAttention"))[1]
     assert "MultiHeadAttention may stay in float" in attention.remarks[0]
     assert tried(Situation(), {"layers": [], "weight_bytes": 0}) == []

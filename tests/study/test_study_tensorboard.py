@@ -23,8 +23,9 @@ def test_a_study_writes_event_files(tmp_path, unexported):
     run(asked(tmp_path), tmp_path / "out")
     logs = tmp_path / "out/variants/pruned/tensorboard"
     found = points(logs)
-    sparsity = found["litesmith/conv/kernel/sparsity"]
-    assert [step for step, _ in sparsity] == [0, 1] and sparsity[-1][1] == 0.5
+    conv, head = (found[f"litesmith/{layer}/kernel/sparsity"] for layer in ("conv", "head"))
+    assert [step for step, _ in conv] == [step for step, _ in head] == [0, 1]
+    assert 36 * conv[-1][1] + 192 * head[-1][1] == pytest.approx(114)  # ranked over the model
     assert len(found["epoch/val_accuracy"]) == len(found["epoch/loss"]) == 2
     assert not (tmp_path / "out/variants/int8/tensorboard").exists()  # nothing is trained
     # The variant failed, since nothing is exported here: it is made again, with a new file.

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from litesmith.cli.common import Debug, Json, kilobytes, stdout_console, working, write_json
+from litesmith.cli.common import (
+    Debug,
+    ImageSize,
+    Json,
+    kilobytes,
+    parse_size,
+    stdout_console,
+    working,
+    write_json,
+)
 from litesmith.errors import InputError, ModelError
 
 if TYPE_CHECKING:
@@ -34,15 +43,16 @@ def inspect(
             "--data", metavar="DATA", help="Advice for this data; none: there is no data at all."
         ),
     ] = None,
-    training: Annotated[
-        bool, typer.Option(" /--no-training", help="Advice for who has no time to train.")
-    ] = True,
+    no_training: Annotated[
+        bool, typer.Option("--no-training", help="Advice for who has no time to train.")
+    ] = False,
     max_drop: Annotated[
         str | None,
         typer.Option(
             "--max-drop", metavar="DROP", help="Accuracy that may be lost: 0.01 is one point."
         ),
     ] = None,
+    image_size: ImageSize = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> int:
@@ -50,8 +60,8 @@ def inspect(
     from litesmith.cli import describe
 
     situation = None
-    if advise or target or data or max_drop or not training:  # each of these asks for advice
-        situation = _situation(target, data, training, max_drop)
+    if advise or target or data or max_drop or no_training:  # each of these asks for advice
+        situation = _situation(target, data, not no_training, max_drop, image_size)
     path = Path(model)
     if path.is_dir():
         raise ModelError(
@@ -87,7 +97,11 @@ def inspect(
 
 
 def _situation(
-    target: str | None, data: str | None, training: bool, max_drop: str | None
+    target: str | None,
+    data: str | None,
+    training: bool,
+    max_drop: str | None,
+    image_size: str | None,
 ) -> Situation:
     """What the options say."""
     from litesmith.advice import Situation
@@ -114,7 +128,8 @@ def _situation(
     from litesmith import data as sources
 
     with working(f"loading {data}"):
-        found = sources.load(data, root=Path.cwd())
+        size = parse_size(image_size) if image_size else None
+        found = sources.load(data, image_size=size, root=Path.cwd())
     if found.train.y is None:  # enough to calibrate with
         return dataclasses.replace(made, needs="samples")
     return made
@@ -128,11 +143,11 @@ def _advice(situation: Situation, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _show_advice(found: dict[str, Any]) -> None:
-    from litesmith.advice import HAVE, written
+    from litesmith.advice import HAVE, points, written
 
     told = found["advice"]
     drop = told["max_drop"]
-    kept = "" if drop is None else f", at most {100 * drop:g} points of accuracy lost"
+    kept = "" if drop is None else f", at most {points(drop)} of accuracy lost"
     lines = [f"\nWhat to try, for a {told['target']}, with {HAVE[told['needs']]}{kept}:"]
     number = 0
     for step in told["steps"]:
