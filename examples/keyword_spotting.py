@@ -39,8 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> ls.Comparison:
     words = few_words(options.data) if options.small else data.load(f"npz:{options.data}")
     words = centred(words)
     keras.utils.set_random_seed(0)
-    model = ds_cnn(words.num_classes or 0, momentum=0.9 if options.small else 0.99)
-    train(model, words, epochs=10 if options.small else 40, rate=3e-3)
+    if options.small:
+        model = ds_cnn(words.num_classes or 0, blocks=2, momentum=0.9)
+    else:
+        model = ds_cnn(words.num_classes or 0)
+    train(model, words, epochs=8 if options.small else 40, rate=3e-3)
     print(f"{model.count_params():,} weights")
 
     # As it is: integers from 200 clips, nothing trained.
@@ -60,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> ls.Comparison:
         ("int8 trained", ls.Recipe(ls.Quantize())),
         ("int4 trained", ls.Recipe(ends, ls.Quantize(weights=4))),
     ):
-        epochs = 3 if options.small else 10
+        epochs = 2 if options.small else 10
         steps = epochs * -(-len(words.train) // 64)
         prepared = ls.prepare(model, recipe.laid_out(steps), steps=steps)
         train(prepared, words, epochs, rate=1e-3)
@@ -91,12 +94,13 @@ def tell(comparison: ls.Comparison) -> None:
         )
 
 
-def ds_cnn(classes: int, width: int = 44, momentum: float = 0.99) -> keras.Model:
+def ds_cnn(classes: int, width: int = 44, blocks: int = 4, momentum: float = 0.99) -> keras.Model:
     """A depthwise separable CNN (Zhang et al., "Hello Edge", 2017), some 13,000 weights.
 
     Args:
         classes: words.
         width: channels.
+        blocks: of a depthwise and a 1×1 convolution.
         momentum: of BatchNorm; 0.9 where training is short.
     """
 
@@ -108,7 +112,7 @@ def ds_cnn(classes: int, width: int = 44, momentum: float = 0.99) -> keras.Model
         inputs
     )
     x = normalized(x)
-    for _ in range(4):
+    for _ in range(blocks):
         x = normalized(layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x))
         x = normalized(layers.Conv2D(width, 1, use_bias=False)(x))
     x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))

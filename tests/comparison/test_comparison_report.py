@@ -155,7 +155,7 @@ def test_pictures_whose_answer_changed(tmp_path):
     for one in shown:
         change = one.changed
         assert (
-            f"{change.total} of 359 answers changed: {change.worse} became wrong, "
+            f"{change.total} of 30 answers changed: {change.worse} became wrong, "
             f"{change.better} became right" in section
         )
     sample = shown[0].changed.samples[0]
@@ -163,7 +163,7 @@ def test_pictures_whose_answer_changed(tmp_path):
     assert f"{name}{sample.before} → <b>{name}{sample.after}</b>" in section
     assert f"is {name}{sample.label}" in section
     markdown = found.save(tmp_path / "r.md").read_text()
-    assert "## Changed answers" in markdown and "- float16: 0 of 359 answers changed" in markdown
+    assert "## Changed answers" in markdown and "- float16: 0 of 30 answers changed" in markdown
     assert "Answers that changed" not in compare(study()).save(tmp_path / "s.html").read_text()
 
 

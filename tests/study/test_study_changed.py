@@ -18,6 +18,21 @@ def test_the_class_of_each_sample():
     assert changed.answers(np.array([[0.4], [0.6]]), "linear") is None  # regression
     assert changed.answers(rows, "sigmoid") is None  # several classes at once
     assert changed.answers(np.zeros((2, 4, 4, 3)), "softmax") is None
+    assert changed.answers(None, "softmax") is None
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "kind"),
+    [
+        (np.zeros((2, 3)), np.array([0, 2]), "softmax"),
+        (np.array([[0.1], [0.9]]), np.array([0, 1]), "sigmoid"),
+        (np.array([[-3.0], [4.0]]), np.array([0, 1]), "linear"),
+        (np.array([[0.1], [0.9]]), np.array([0.2, 0.4]), "linear"),
+        (np.zeros((2, 4, 4, 3)), np.array([0, 1]), "linear"),
+    ],
+)
+def test_what_an_output_is(outputs, labels, kind):
+    assert changed.kind_of(outputs, labels) == kind
 
 
 def split(count=40, shape=(8, 8, 1)):

@@ -75,22 +75,21 @@ def notes(comparison: Comparison) -> list[tuple[str, list[str]]]:
     return found + [(one.name, one.notes) for one in comparison.variants if one.notes]
 
 
-def class_name(comparison: Comparison, number: int) -> str:
+def class_name(comparison: Comparison, change: Changed, number: int) -> str:
     """What a class is called, where the data names its classes; else its number."""
-    names = comparison.study.data.get("class_names") if comparison.study else None
+    names: Any = change.classes
+    if names is None and comparison.study is not None:
+        names = comparison.study.data.get("class_names")
     if isinstance(names, list) and 0 <= number < len(names):
         return str(names[number])
     return str(number)
 
 
-def changed(comparison: Comparison, change: Changed) -> str:
+def changed(change: Changed) -> str:
     """How many answers changed, and which way, in a sentence."""
-    sizes = comparison.study.data.get("sizes") if comparison.study else None
-    count = sizes.get("test") if isinstance(sizes, dict) else None
-    of = f" of {count:,}" if isinstance(count, int) else ""
-    plural = "answer" if change.total == 1 and not of else "answers"
+    of = f" of {change.of:,}" if change.of is not None else ""
     return (
-        f"{change.total:,}{of} {plural} changed: "
+        f"{change.total:,}{of} answers changed: "
         f"{change.worse:,} became wrong, {change.better:,} became right"
     )
 

@@ -110,14 +110,14 @@ def _changed(comparison: Comparison) -> list[dict[str, Any]]:
         found.append(
             {
                 "name": variant.name,
-                "text": describe.changed(comparison, variant.changed),
+                "text": describe.changed(variant.changed),
                 "samples": [
                     {
                         "source": f"data:image/png;base64,{one.picture}",
                         "index": one.index,
-                        "label": describe.class_name(comparison, one.label),
-                        "before": describe.class_name(comparison, one.before),
-                        "after": describe.class_name(comparison, one.after),
+                        "label": describe.class_name(comparison, variant.changed, one.label),
+                        "before": describe.class_name(comparison, variant.changed, one.before),
+                        "after": describe.class_name(comparison, variant.changed, one.after),
                         "kind": "right"
                         if one.after == one.label
                         else "wrong"

@@ -33,7 +33,7 @@ def write(comparison: Comparison) -> str:
     if changes:
         parts += ["", "## Changed answers", ""]
         for name, change in changes:
-            parts.append(f"- {_text(name)}: {describe.changed(comparison, change)}")
+            parts.append(f"- {_text(name)}: {describe.changed(change)}")
     for heading, notes in describe.notes(comparison):
         if "## Notes" not in parts:
             parts += ["", "## Notes", ""]

@@ -79,6 +79,8 @@ class Changed(_Row):
     total: int
     worse: int  # that the baseline had right
     better: int  # that are right now
+    of: int | None = None  # test samples
+    classes: list[str] | None = None  # names, where the study's data does not have them
     samples: list[Sample] = Field(default_factory=list)
 
 

@@ -11,29 +11,45 @@ import numpy as np
 
 from litesmith.comparison.results import Changed, Sample
 from litesmith.data.dataset import Split, is_class_index, is_one_hot
+from litesmith.evaluation.classes import within_unit
 
 SHOWN = 6  # pictures a variant
 SIDE = 72  # pixels: as large as the report shows them
 
 
-def answers(outputs: np.ndarray, kind: str) -> np.ndarray | None:
+def answers(outputs: np.ndarray | None, kind: str) -> np.ndarray | None:
     """The class a model gives to each sample.
 
     Args:
-        outputs: (samples, classes), or (samples, 1) of a sigmoid.
+        outputs: (samples, classes), or (samples, 1) of a sigmoid; None gives None.
         kind: of the output: `softmax`, `sigmoid` or `linear`.
 
     Returns:
         Class numbers; None where the output is no choice of one class a sample.
     """
-    if outputs.ndim != 2:
+    if outputs is None or outputs.ndim != 2:
         return None
     if outputs.shape[1] == 1:
         return (outputs[:, 0] > 0.5).astype(np.int64) if kind == "sigmoid" else None
     return None if kind == "sigmoid" else outputs.argmax(axis=1)
 
 
-def compare(before: np.ndarray, after: np.ndarray, test: Split) -> Changed | None:
+def kind_of(outputs: np.ndarray | None, labels: np.ndarray | None) -> str:
+    """What an output is, seen from its numbers, where no Keras model tells: as `answers` takes it.
+
+    One column is a sigmoid's where all of it lies in 0…1 and the labels are 0 and 1.
+    """
+    if outputs is None or outputs.ndim != 2:
+        return "linear"
+    if outputs.shape[1] > 1:
+        return "softmax"
+    binary = labels is not None and is_class_index(labels) and set(np.unique(labels)) <= {0, 1}
+    return "sigmoid" if binary and within_unit(outputs) else "linear"
+
+
+def compare(
+    before: np.ndarray, after: np.ndarray, test: Split, classes: Sequence[str] | None = None
+) -> Changed | None:
     """Which answers changed, and some of them to look at.
 
     What became wrong is shown first, then what became right, then what is wrong in another way;
@@ -43,6 +59,7 @@ def compare(before: np.ndarray, after: np.ndarray, test: Split) -> Changed | Non
         before: the baseline's class of each test sample.
         after: the variant's.
         test: samples and labels.
+        classes: names of the classes, where the report cannot have them from a study.
 
     Returns:
         None where labels are no classes.
@@ -65,6 +82,8 @@ def compare(before: np.ndarray, after: np.ndarray, test: Split) -> Changed | Non
         total=int(differ.sum()),
         worse=len(worse),
         better=len(better),
+        of=len(labels),
+        classes=list(classes) if classes else None,
         samples=[
             Sample(
                 index=index,

@@ -34,7 +34,7 @@ from litesmith.study import changed, histograms, measure, teaching, training
 from litesmith.study.file import Study, Training
 from litesmith.study.plan import Job, Plan, make_plan
 from litesmith.study.progress import Event, Kind, Progress
-from litesmith.study.replay import Replay
+from litesmith.study.replay import Recorder, Replay
 from litesmith.study.store import EVENTS, Store, fingerprint
 from litesmith.summaries import Summaries
 
@@ -361,10 +361,9 @@ class _Engine:
             trained.outputs = answers.recorded, answers.outputs
         keras_answers = Replay(trained.model.name, *trained.outputs)
         with evaluation.runner(artifact) as opened:
-            outputs = evaluation.predict(opened, test)
-            answers = Replay(os.fspath(artifact), outputs, opened.outputs)
-        scored = evaluation.evaluate(answers, test, metrics, reference=keras_answers)
-        self._changed(outputs[0], result)
+            recorder = Recorder(opened)
+            scored = evaluation.evaluate(recorder, test, metrics, reference=keras_answers)
+        self._changed(recorder.answers, result)
         result.metrics = dict(scored.metrics)
         result.keras_metrics = dict(trained.keras_metrics or {})
         result.agreement = scored.agreement
