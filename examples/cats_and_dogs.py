@@ -21,7 +21,8 @@ class Job:
     Attributes:
         small: the stand-in that runs in a minute, instead of the real thing.
         folder: where the results go.
-        epochs: of training the network, and of each fine-tuning.
+        epochs: of training the network.
+        tuning: epochs of each fine-tuning.
         rate: Adam's learning rate, to begin with.
         batch: samples a step.
         timing: for `ls.benchmark`.
@@ -30,6 +31,7 @@ class Job:
     small: bool
     folder: Path
     epochs: int
+    tuning: int
     rate: float
     batch: int
     timing: dict[str, int]
@@ -37,12 +39,14 @@ class Job:
 
 def full(folder: Path) -> Job:
     """23,262 photographs and EfficientNetB0: hours on a CPU, minutes on a GPU."""
-    return Job(False, folder, epochs=10, rate=1e-4, batch=32, timing={})
+    return Job(False, folder, epochs=10, tuning=10, rate=1e-4, batch=32, timing={})
 
 
 def small(folder: Path) -> Job:
     """Digits and a narrow network of the same blocks, from random weights."""
-    return Job(True, folder, epochs=8, rate=3e-3, batch=32, timing={"runs": 10, "repeats": 1})
+    return Job(
+        True, folder, epochs=12, tuning=6, rate=3e-3, batch=32, timing={"runs": 10, "repeats": 1}
+    )
 
 
 def load(job: Job) -> data.Dataset:
@@ -115,14 +119,17 @@ def _normalized(x: Any) -> Any:
     return layers.Activation("swish")(layers.BatchNormalization(momentum=0.9)(x))
 
 
-def train(model: keras.Model, pictures: data.Dataset, job: Job, name: str, free: int = 0) -> None:
+def train(
+    model: keras.Model, pictures: data.Dataset, job: Job, name: str, epochs: int, free: int = 0
+) -> None:
     """Adam; less when validation stops getting better; the best epoch is kept.
 
     Args:
         model: ordinary or prepared.
         pictures: train and validation split.
-        job: epochs, learning rate, batch.
+        job: learning rate, batch.
         name: of the checkpoint.
+        epochs: how many.
         free: so many epochs count for nothing. While a pruning schedule is under way the model
             still has more weights than it will have: its early epochs would win.
     """
@@ -142,9 +149,7 @@ def train(model: keras.Model, pictures: data.Dataset, job: Job, name: str, free:
     samples = pictures.train.keras(job.batch, shuffle=True)
     if free:
         model.fit(samples, epochs=free, callbacks=[plateau], **shared)
-    model.fit(
-        samples, epochs=job.epochs, initial_epoch=free, callbacks=[plateau, checkpoint], **shared
-    )
+    model.fit(samples, epochs=epochs, initial_epoch=free, callbacks=[plateau, checkpoint], **shared)
     model.load_weights(best)
 
 
@@ -154,7 +159,7 @@ def baseline(pictures: data.Dataset, job: Job) -> keras.Model:
     if not path.exists():
         keras.utils.set_random_seed(0)
         model = network(job)
-        train(model, pictures, job, "baseline")
+        train(model, pictures, job, "baseline", job.epochs)
         model.save(path)
     return keras.saving.load_model(path)
 

@@ -39,13 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> ls.Comparison:
     model = shared.baseline(pictures, job)
     plain = ls.export(model, job.folder / "baseline.tflite")
     results = shared.measured(plain, pictures, job)
-    steps = job.epochs * -(-len(pictures.train) // job.batch)
+    steps = job.tuning * -(-len(pictures.train) // job.batch)
     for name, (recipe, preset) in VARIANTS.items():
         keras.utils.set_random_seed(0)
         laid_out = recipe.laid_out(steps)  # schedules that end in time to recover
         prepared = ls.prepare(model, laid_out, steps=steps)
         print(prepared.report)
-        shared.train(prepared, pictures, job, name, free=job.epochs // 2)
+        shared.train(prepared, pictures, job, name, job.tuning, free=job.tuning // 2)
         small = ls.strip(prepared)
         artifact = ls.export(small, job.folder / f"{name}.tflite", quantize=preset)
         results += shared.measured(artifact, pictures, job)
