@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from litesmith.comparison.results import Changed, Sample
 from litesmith.data.dataset import Split, is_class_index, is_one_hot
+from litesmith.evaluation import predict
 from litesmith.evaluation.classes import within_unit
 
 SHOWN = 6  # pictures a variant
@@ -97,6 +99,38 @@ def compare(
     )
 
 
+class Changes:
+    """The baseline's answers, and what changed against them.
+
+    Args:
+        kind: of the model's output, as `answers` takes it.
+        test: samples and labels.
+    """
+
+    def __init__(self, kind: str, test: Split):
+        self.kind, self.test = kind, test
+        self._before: np.ndarray | None = None
+
+    def before(self, outputs: np.ndarray | None) -> None:
+        """Be told what the baseline's `.tflite` gives for the test samples."""
+        self._before = answers(outputs, self.kind)
+
+    def of(self, outputs: np.ndarray | None, baseline: Path | None) -> Changed | None:
+        """What changed.
+
+        Args:
+            outputs: what a variant's `.tflite` gives for the test samples.
+            baseline: the baseline's, which is run where nobody told what it gives: its variant
+                was made earlier. None where there is none.
+        """
+        after = answers(outputs, self.kind)
+        if after is None:
+            return None
+        if self._before is None and baseline is not None:
+            self.before(predict(baseline, self.test)[0])
+        return None if self._before is None else compare(self._before, after, self.test)
+
+
 def _labels(y: np.ndarray | None) -> np.ndarray | None:
     if y is None:
         return None
@@ -107,7 +141,7 @@ def _labels(y: np.ndarray | None) -> np.ndarray | None:
 
 def _pictures(x: Any, chosen: Sequence[int]) -> list[str | None]:
     """Samples as PNG in base64; None each where they are no pictures, channel last."""
-    shape = getattr(x, "shape", ())
+    shape: tuple[int, ...] = getattr(x, "shape", ())
     if len(shape) != 4 or shape[-1] not in (1, 3) or min(shape[1:3]) < 4:
         return [None] * len(chosen)
     return [_png(np.asarray(x[index], np.float32)) for index in chosen]

@@ -107,7 +107,7 @@ class _Engine:
         self.seconds = {"convert": 0.0, "calibrate": 0.0}
         self.taught: tuple[Any, Any] | None = None
         self.weights: histograms.Weights | None = None  # the baseline's, folded
-        self.answers: Any = None  # of the baseline's `.tflite`: classes of the test samples
+        self.changes = changed.Changes(plan.head.kind, plan.data.test)
 
     def run(self) -> StudyResult:
         jobs = self.plan.jobs
@@ -363,26 +363,15 @@ class _Engine:
         with evaluation.runner(artifact) as opened:
             recorder = Recorder(opened)
             scored = evaluation.evaluate(recorder, test, metrics, reference=keras_answers)
-        self._changed(recorder.answers, result)
+        if result.name == "baseline":
+            self.changes.before(recorder.answers)
+        else:
+            first = self.result.variants[0].artifact  # the baseline's; None where it failed
+            made = None if first is None else self.store.folder / first
+            result.changed = self.changes.of(recorder.answers, made)
         result.metrics = dict(scored.metrics)
         result.keras_metrics = dict(trained.keras_metrics or {})
         result.agreement = scored.agreement
-
-    def _changed(self, outputs: Any, result: VariantResult) -> None:
-        """Which test samples get another answer than the baseline's `.tflite` gives."""
-        answers = changed.answers(outputs, self.plan.head.kind)
-        if result.name == "baseline":
-            self.answers = answers
-        if answers is None or result.name == "baseline":
-            return
-        if self.answers is None:  # the baseline's variant was made earlier
-            artifact = self.result.variants[0].artifact
-            if artifact is None:
-                return
-            before = evaluation.predict(self.store.folder / artifact, self.plan.data.test)[0]
-            self.answers = changed.answers(before, self.plan.head.kind)
-        if self.answers is not None:
-            result.changed = changed.compare(self.answers, answers, self.plan.data.test)
 
     # ----------------------------------------------------------------- the study
 
