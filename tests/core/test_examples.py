@@ -112,6 +112,43 @@ def test_the_stand_ins_are_made_where_there_are_no_data(capsys, tmp_path):
     assert np.bincount(words.test.y).tolist() == [40] * 10
 
 
+def test_the_full_jobs_can_be_built(monkeypatch, tmp_path):
+    """Without the download: ImageNet's weights are random ones here, the photographs few."""
+    import cats_and_dogs
+    import face_mask_resnet50
+    import keras
+
+    from litesmith import data
+
+    for name in ("EfficientNetB0", "ResNet50"):
+        original = getattr(keras.applications, name)
+
+        def random(*, weights, make=original, **options):
+            assert weights == "imagenet"
+            return make(weights=None, **options)
+
+        monkeypatch.setattr(keras.applications, name, random)
+    job = cats_and_dogs.full(tmp_path)
+    model = cats_and_dogs.network(job)
+    assert model.input_shape == (None, 224, 224, 3) and model.output_shape == (None, 2)
+    assert model.count_params() == 4_049_571 + 655_872 + 2_048 + 32_832 + 130
+    masks = face_mask_resnet50.network()
+    assert masks.input_shape == (None, 224, 224, 3) and masks.output_shape == (None, 2)
+    assert masks.count_params() == 23_587_712 + 2 * 2_048 + 2
+
+    def photographs(source, *, image_size, validation):
+        assert (source, image_size) == ("tfds:cats_vs_dogs", (224, 224))
+        y = np.arange(1000) % 2
+        whole = data.Split(np.zeros((1000, 2, 2, 3), np.float32), y)
+        from litesmith.data.splitting import complete
+
+        return complete(source, whole, None, None, share=validation, seed=0)
+
+    monkeypatch.setattr(data, "load", photographs)
+    sizes = {name: len(split) for name, split in cats_and_dogs.load(job).splits.items()}
+    assert sizes == {"train": 700, "validation": 200, "test": 100}
+
+
 def test_each_example_has_its_page():
     pages = {page.name: page.read_text("utf-8") for page in (DOCS / "walkthroughs").glob("*.md")}
     for script in EXAMPLES.glob("*.py"):
