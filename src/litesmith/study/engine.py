@@ -292,9 +292,7 @@ class _Engine:
         simulates = any(technique.simulates for technique in job.recipe)
         return _Trained(stripped, prepared.report, prepared if simulates else None)
 
-    def _summaries(
-        self, folder: Path, stage: int, stages: int
-    ) -> list[keras.callbacks.Callback]:
+    def _summaries(self, folder: Path, stage: int, stages: int) -> list[keras.callbacks.Callback]:
         """What writes the techniques' progress for TensorBoard, where the study asks for it."""
         if not self.study.tensorboard:
             return []
