@@ -130,9 +130,29 @@ def test_compare(folder, capfd):
     told = document(capfd)
     assert told["baseline"] == "small"
     assert [row["name"] for row in told["variants"]] == ["small", "half"]
+    changes = [row["changed"] for row in told["variants"]]
+    assert changes[0] is None and changes[1]["of"] == 45 and changes[1]["total"] <= 2
     assert (folder / "report.html").stat().st_size > 1000
     assert run(["compare", *models, *data, "-o", "report.pdf"]) == 2
     assert "expected a path that ends in .html, .md, .json" in capfd.readouterr().err
+
+
+def test_compare_shows_pictures_whose_answer_changed(folder, capfd):
+    import keras
+
+    model = keras.saving.load_model("small.keras")
+    head = model.get_layer("head")
+    head.set_weights([weight[..., ::-1] for weight in head.get_weights()])  # classes change places
+    model.save("turned.keras")
+    models = ["small.keras", "turned.keras"]
+    options = ["--data", "npz:blobs.npz", "-o", "turned.html", "--json"]
+    assert run(["compare", *models, *options]) == 0
+    change = document(capfd)["variants"][1]["changed"]
+    assert change["total"] > 5 and len(change["samples"]) == 6
+    assert all(one["after"] == 2 - one["before"] for one in change["samples"])
+    text = (folder / "turned.html").read_text()
+    assert text.count("data:image/png;base64,") == 6
+    assert f"{change['total']} of 45 answers changed" in text
 
 
 def test_a_missed_threshold_is_exit_code_1(monkeypatch, capfd):
@@ -160,6 +180,7 @@ def test_inspect_keras(capfd):
     assert sum(layer["share"] for layer in layers.values()) == pytest.approx(1)
     (kernel,) = layers["head"]["kernels"]
     assert kernel["shape"] == [64, 3]
+    assert {"prune", "cluster", "quantize"} <= set(kernel["techniques"])
     assert kernel["techniques"]["prune"] == {"can": "by default", "reason": ""}
     (kernel,) = layers["conv"]["kernels"]
     assert kernel["techniques"]["prune 2:4"]["can"] == "no"

@@ -1,6 +1,10 @@
 """A study like a real one: eight variants of the built-in digits network."""
 
+import numpy as np
+
 from litesmith.comparison import StudyResult
+from litesmith.data import Split
+from litesmith.study import changed
 
 LAYERS = [("conv2d", 144), ("conv2d_1", 4608), ("conv2d_2", 9216), ("dense", 320)]
 RECIPES = {
@@ -112,3 +116,16 @@ def study(**changes) -> StudyResult:
             **changes,
         }
     )
+
+
+def pictured() -> StudyResult:
+    """The same with pictures whose answer changed."""
+    given = study()
+    rng = np.random.default_rng(0)
+    for number, variant in enumerate(given.variants[1:]):
+        before, labels = rng.integers(0, 10, (2, 30))
+        images = Split(rng.random((30, 8, 8, 1)).astype(np.float32), labels)
+        after = np.where(np.arange(30) < number, (before + 1) % 10, before)
+        variant.changed = changed.compare(before, after, images)
+    given.data["class_names"] = ["an exceptionallylongclassname" + digit for digit in "0123456789"]
+    return given

@@ -8,7 +8,7 @@ import pytest
 
 from litesmith.comparison import StudyResult, VariantResult, compare
 from litesmith.errors import DataError
-from tests.comparison.fake import study
+from tests.comparison.fake import pictured, study
 from tests.comparison.test_comparison_compare import row
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -40,7 +40,7 @@ class Checker(html.parser.HTMLParser):
             if name == "id":
                 self.ids.append(value)
             if name in ("src", "href", "xlink:href", "srcset", "action") and not value.startswith(
-                "#"
+                ("#", "data:image/png;base64,")
             ):
                 self.outside.append(value)
         if tag not in self.void:
@@ -56,7 +56,7 @@ class Checker(html.parser.HTMLParser):
             assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize("make", [study, broken_study])
+@pytest.mark.parametrize("make", [study, broken_study, pictured])
 def test_the_html_stands_alone(tmp_path, make):
     path = compare(make(), max_drop={"accuracy": 0.01}).save(tmp_path / "report.html")
     text = path.read_text()
@@ -159,6 +159,33 @@ def test_fidelity_has_a_table_of_its_own(tmp_path):
     assert ">Fidelity<" not in compare(study()).save(tmp_path / "plain.html").read_text()
 
 
+def test_pictures_whose_answer_changed(tmp_path):
+    given = pictured()
+    found = compare(given)
+    text = found.save(tmp_path / "r.html").read_text()
+    section = text.split(">Answers that changed<")[1].split("</section>")[0]
+    shown = [one for one in given.variants if one.changed and one.changed.samples]
+    assert section.count("<h3>") == len(shown) == 6  # the first of the seven changed nothing
+    assert (
+        section.count("<img")
+        == sum(len(one.changed.samples) for one in shown)
+        == 1 + 2 + 3 + 4 + 5 + 6
+    )
+    for one in shown:
+        change = one.changed
+        assert (
+            f"{change.total} of 30 answers changed: {change.worse} became wrong, "
+            f"{change.better} became right" in section
+        )
+    sample = shown[0].changed.samples[0]
+    name = "an exceptionallylongclassname"
+    assert f"{name}{sample.before} → <b>{name}{sample.after}</b>" in section
+    assert f"is {name}{sample.label}" in section
+    markdown = found.save(tmp_path / "r.md").read_text()
+    assert "## Changed answers" in markdown and "- float16: 0 of 30 answers changed" in markdown
+    assert "Answers that changed" not in compare(study()).save(tmp_path / "s.html").read_text()
+
+
 def test_another_ending_is_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(DataError, match=r"ending in .html, .md or .json, received .htm; did you"):
         compare(study()).save(tmp_path / "report.htm")
@@ -216,7 +243,7 @@ frame.srcdoc = {page};
 @pytest.mark.chromium
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("make", [study, broken_study])
+@pytest.mark.parametrize("make", [study, broken_study, pictured])
 def test_it_fits_a_telephone_and_a_screen(tmp_path, width, make):
     report = compare(make(), max_drop={"accuracy": 0.01}).save(tmp_path / "report.html")
     page = tmp_path / "measure.html"

@@ -51,6 +51,32 @@ def test_the_event_files_follow_training(tmp_path):
     assert all(1 <= value <= 4 for _, value in found["litesmith/two/kernel/clusters_used"])
 
 
+@pytest.mark.every_backend
+def test_the_event_files_follow_ranges(tmp_path):
+    prepared = ls.prepare(small(), ls.Quantize(weights=4))
+    prepared.compile(keras.optimizers.SGD(0.1), "mse", metrics=["mae"])
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(64, 8)).astype("float32"), rng.normal(size=(64, 4)).astype("float32")
+    writer = ls.Summaries(tmp_path, metrics=True)
+    history = prepared.fit(x, y, batch_size=8, epochs=3, verbose=0, callbacks=[writer]).history
+    found = points(tmp_path)
+    tails = {name.rpartition("/")[2] for name in found if name.startswith("litesmith/")}
+    assert tails == {"scale", "range_low", "range_high"}
+    assert {"litesmith/one/kernel/scale", "litesmith/two/kernel/scale"} < set(found)
+    assert "litesmith/two/output/range_high" in found
+    for name, values in found.items():
+        if name.endswith("/range_low"):
+            highs = found[name.replace("range_low", "range_high")]
+            assert [step for step, _ in values] == [0, 1, 2]
+            assert all(low < 0 < high for (_, low), (_, high) in zip(values, highs, strict=True))
+    first = [name for name in found if name.startswith("litesmith/one/input/")]
+    assert len(first) == 2  # the range of what goes in, which the data tells
+    assert found["litesmith/one/input/range_high"][-1][1] == pytest.approx(x.max(), rel=0.4)
+    moved = [value for _, value in found["litesmith/two/output/range_high"]]
+    assert len(set(moved)) == 3
+    assert [value for _, value in found["epoch/mae"]] == pytest.approx(history["mae"], rel=1e-5)
+
+
 def test_a_model_that_was_not_prepared_is_told():
     model = small()
     model.compile("adam", "mse")

@@ -55,6 +55,13 @@ def test_a_whole_study(whole):
     assert pruned["sparsity"] == pytest.approx(114 / 228)
     assert [layer["pruned"] for layer in pruned["layers"]] == [True, True]
     assert int8["unique_weights"] <= 255
+    assert baseline["changed"] is None
+    for row in (int8, pruned):  # samples whose answer changed are counted, pictures of some shown
+        told_of = row["changed"]
+        assert 0 <= told_of["worse"] + told_of["better"] <= told_of["total"] <= 45
+        difference = (row["metrics"]["accuracy"] - baseline["metrics"]["accuracy"]) * 45
+        assert round(difference) == told_of["better"] - told_of["worse"]
+        assert len(told_of["samples"]) == min(6, told_of["total"])
     for name in ("report.html", "report.md", "study.log", "study.toml", "baseline.keras"):
         assert (out / name).stat().st_size > 0
     for name in ("model.tflite", "model.tflite.json", "stripped.keras", "history.json"):

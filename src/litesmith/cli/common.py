@@ -261,7 +261,12 @@ def _plain(value: Any) -> Any:
 
 
 def split_of(source: str, split: str, image_size: str | None) -> Any:
-    """One split of a data source, from the current folder.
+    """One split of a data source, from the current folder; see `classes_and_split`."""
+    return classes_and_split(source, split, image_size)[1]
+
+
+def classes_and_split(source: str, split: str, image_size: str | None) -> tuple[Any, Any]:
+    """The names of a data source's classes, or None, and one of its splits.
 
     Raises:
         InputError: no such split, or the source cannot be loaded.
@@ -274,7 +279,8 @@ def split_of(source: str, split: str, image_size: str | None) -> Any:
             "--split", expected=" or ".join(names), received=split, fix=did_you_mean(split, names)
         )
     size = parse_size(image_size) if image_size is not None else None
-    return data.load(source, image_size=size, root=Path.cwd()).splits[split]
+    found = data.load(source, image_size=size, root=Path.cwd())
+    return found.classes, found.splits[split]
 
 
 def parse_size(text: str) -> tuple[int, int]:

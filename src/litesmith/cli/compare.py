@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,13 +16,19 @@ from litesmith.cli.common import (
     Json,
     Metrics,
     Split,
+    classes_and_split,
     complain,
-    split_of,
     stdout_console,
     working,
     write_json,
 )
 from litesmith.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from litesmith import data as sources
+    from litesmith.comparison import Comparison
 
 _REPORTS = (".html", ".md", ".json")
 
@@ -52,6 +59,7 @@ def compare(
     """Evaluate and measure several models and compare them."""
     from litesmith import comparison, evaluation, files
     from litesmith.benchmarking import benchmark
+    from litesmith.study.replay import Recorder
 
     drops = dict(_parse_drop(text) for text in max_drop or [])
     if output is not None and output.suffix not in _REPORTS:
@@ -66,18 +74,22 @@ def compare(
     metrics = [*(metric or ["accuracy"])]
     metrics += [name for name in drops if name not in metrics]
     with working(f"loading {data}"):
-        samples = split_of(data, split, image_size)
-    results, names = [], _names(models)
+        classes, samples = classes_and_split(data, split, image_size)
+    results, names, answers = [], _names(models), []
     for name, model in zip(names, models, strict=True):
         with working(f"evaluating and measuring {model}"):
-            evaluated = evaluation.evaluate(model, samples, metrics)
+            with evaluation.runner(model) as opened:
+                recorder = Recorder(opened)
+                evaluated = evaluation.evaluate(recorder, samples, metrics)
             measured = benchmark(model)
         results.append((name, evaluated, measured))
+        answers.append(recorder.answers)
     compared = comparison.compare(
         [part for _, *parts in results for part in parts],
         names=[name for name, *parts in results for _ in parts],
         max_drop=drops or None,
     )
+    _note_changed(compared, answers, samples, classes)
     if output is not None:
         compared.save(output)
     if as_json:
@@ -92,6 +104,22 @@ def compare(
     for missed in compared.missed:
         complain(f"missed: {missed}")
     return 1 if compared.missed else 0
+
+
+def _note_changed(
+    compared: Comparison,
+    answers: Sequence[np.ndarray | None],
+    samples: sources.Split,
+    classes: Sequence[str] | None,
+) -> None:
+    """Give each variant the samples that it answers otherwise than the first."""
+    from litesmith.study import changed
+
+    kind = changed.kind_of(answers[0], samples.y)
+    found = [changed.answers(each, kind) for each in answers]
+    for variant, after in zip(compared.variants[1:], found[1:], strict=True):
+        if found[0] is not None and after is not None:
+            variant.changed = changed.compare(found[0], after, samples, classes)
 
 
 def _parse_drop(text: str) -> tuple[str, float]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Techniques that need a setting to be asked what they would take.
 _PROBES: dict[str, dict[str, Any]] = {
+    "cluster": {"clusters": 16},
     "prune": {"sparsity": 0.5},
     "prune 2:4": {"granularity": {"type": "n_of_m", "n": 2, "m": 4}},
 }

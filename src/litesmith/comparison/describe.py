@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from litesmith.comparison import figures
-from litesmith.comparison.results import Layer, VariantResult
+from litesmith.comparison.results import Changed, Layer, VariantResult
 
 if TYPE_CHECKING:
     from litesmith.comparison.comparison import Comparison
@@ -73,6 +73,25 @@ def notes(comparison: Comparison) -> list[tuple[str, list[str]]]:
         if isinstance(data, list) and data:
             found.append(("data", [str(note) for note in data]))
     return found + [(one.name, one.notes) for one in comparison.variants if one.notes]
+
+
+def class_name(comparison: Comparison, change: Changed, number: int) -> str:
+    """What a class is called, where the data names its classes; else its number."""
+    names: Any = change.classes
+    if names is None and comparison.study is not None:
+        names = comparison.study.data.get("class_names")
+    if isinstance(names, list) and 0 <= number < len(names):
+        return str(names[number])
+    return str(number)
+
+
+def changed(change: Changed) -> str:
+    """How many answers changed, and which way, in a sentence."""
+    of = f" of {change.of:,}" if change.of is not None else ""
+    return (
+        f"{change.total:,}{of} answers changed: "
+        f"{change.worse:,} became wrong, {change.better:,} became right"
+    )
 
 
 def layer_sparsity(layer: Layer) -> float | None:

@@ -92,6 +92,7 @@ def render(comparison: Comparison) -> str:
                 if describe.worst_rows(one)
             ],
         },
+        changed=_changed(comparison),
         notes=describe.notes(comparison),
         failures=[
             {"name": variant.name, "error": variant.error or "no reason given"}
@@ -109,6 +110,37 @@ def _card(finding: Any) -> dict[str, Any]:
     if separator and label.lower().startswith(finding.label.lower().split()[0]):
         card["text"] = rest[:1].upper() + rest[1:] if finding.variant is None else rest
     return card
+
+
+def _changed(comparison: Comparison) -> list[dict[str, Any]]:
+    """Pictures whose answer changed, variant by variant; none where samples are no pictures."""
+    found = []
+    for variant in comparison.done:
+        if variant.changed is None or not any(one.picture for one in variant.changed.samples):
+            continue
+        found.append(
+            {
+                "name": variant.name,
+                "text": describe.changed(variant.changed),
+                "samples": [
+                    {
+                        "source": f"data:image/png;base64,{one.picture}",
+                        "index": one.index,
+                        "label": describe.class_name(comparison, variant.changed, one.label),
+                        "before": describe.class_name(comparison, variant.changed, one.before),
+                        "after": describe.class_name(comparison, variant.changed, one.after),
+                        "kind": "right"
+                        if one.after == one.label
+                        else "wrong"
+                        if one.before == one.label
+                        else "",
+                    }
+                    for one in variant.changed.samples
+                    if one.picture
+                ],
+            }
+        )
+    return found
 
 
 def _matrix(comparison: Comparison) -> dict[str, Any] | None:

@@ -37,6 +37,11 @@ def write(comparison: Comparison) -> str:
         if rows := describe.worst_rows(variant):
             parts += ["", f"### {_text(variant.name)}: where they differ most", ""]
             parts += _table(describe.WORST_HEAD, rows, left=2)
+    changes = [(one.name, one.changed) for one in comparison.done if one.changed is not None]
+    if changes:
+        parts += ["", "## Changed answers", ""]
+        for name, change in changes:
+            parts.append(f"- {_text(name)}: {describe.changed(change)}")
     for heading, notes in describe.notes(comparison):
         if "## Notes" not in parts:
             parts += ["", "## Notes", ""]

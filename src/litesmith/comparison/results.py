@@ -85,6 +85,27 @@ class FidelityResult(_Row):
     worst: list[FidelityTensor]  # of least signal to noise, at most five
 
 
+class Sample(_Row):
+    """A test sample whose answer changed: class numbers, and the picture as PNG in base64."""
+
+    index: int  # in the test split
+    label: int
+    before: int  # the baseline's answer
+    after: int
+    picture: str | None = None  # None where samples are no pictures
+
+
+class Changed(_Row):
+    """Test samples that the `.tflite` answers otherwise than the baseline's; some of them shown."""
+
+    total: int
+    worse: int  # that the baseline had right
+    better: int  # that are right now
+    of: int | None = None  # test samples
+    classes: list[str] | None = None  # names, where the study's data does not have them
+    samples: list[Sample] = Field(default_factory=list)
+
+
 class VariantResult(_Row):
     """One variant: its recipe, and what was measured on its `.tflite`."""
 
@@ -98,6 +119,7 @@ class VariantResult(_Row):
     keras_metrics: dict[str, float] = Field(default_factory=dict)
     agreement: float | None = None
     fidelity: FidelityResult | None = None  # of a variant that was trained quantized
+    changed: Changed | None = None  # against the baseline's `.tflite`; None for regression
     size: Size | None = None
     dense_size: Size | None = None  # of the same file with its zeros stored
     sparsity: float | None = None

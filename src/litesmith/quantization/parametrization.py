@@ -160,7 +160,9 @@ class Grid(Parametrization):
         return scale
 
     def progress(self) -> dict[str, Any]:
-        """Training steps seen, where they are counted."""
+        """The scale, the mean over the channels, and training steps seen, where they are kept."""
         if not self.searched:
             return {}
-        return {"steps": int(ops.convert_to_numpy(self.count)) // self.calls_per_step}
+        scale = float(ops.convert_to_numpy(self.scale_of(None)).mean())
+        steps = int(ops.convert_to_numpy(self.count)) // self.calls_per_step
+        return {"scale": scale, "steps": steps}

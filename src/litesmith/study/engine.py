@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import shlex
+import shutil
 import time
 import traceback
 import warnings
@@ -29,12 +30,13 @@ from litesmith.export import calibrate, convert, export
 from litesmith.export.presets import CALIBRATED
 from litesmith.recipe import prepare, strip
 from litesmith.report import Report
-from litesmith.study import fidelity, histograms, measure, teaching, training
+from litesmith.study import changed, fidelity, histograms, measure, teaching, training
 from litesmith.study.file import Study, Training
 from litesmith.study.plan import Job, Plan, make_plan
 from litesmith.study.progress import Event, Kind, Progress
-from litesmith.study.replay import Replay
-from litesmith.study.store import Store, fingerprint
+from litesmith.study.replay import Recorder, Replay
+from litesmith.study.store import EVENTS, Store, fingerprint
+from litesmith.summaries import Summaries
 
 BUILTIN = "builtin:digits"  # what runs where no file is named
 _PHASES = ("prepare", "fit", "export", "evaluate", "benchmark")
@@ -105,6 +107,7 @@ class _Engine:
         self.seconds = {"convert": 0.0, "calibrate": 0.0}
         self.taught: tuple[Any, Any] | None = None
         self.weights: histograms.Weights | None = None  # the baseline's, folded
+        self.changes = changed.Changes(plan.head.kind, plan.data.test)
 
     def run(self) -> StudyResult:
         jobs = self.plan.jobs
@@ -275,6 +278,7 @@ class _Engine:
                         seed=job.seed + number,
                         name=job.variant.name,
                         progress=self._pass_on,
+                        callbacks=self._summaries(folder, number, len(job.stages)),
                     )
                 for name, values in told.items():
                     history.setdefault(name, []).extend(values)
@@ -288,6 +292,15 @@ class _Engine:
             stripped.save(temporary)
         simulates = any(technique.simulates for technique in job.recipe)
         return _Trained(stripped, prepared.report, prepared if simulates else None)
+
+    def _summaries(self, folder: Path, stage: int, stages: int) -> list[keras.callbacks.Callback]:
+        """What writes the techniques' progress for TensorBoard, where the study asks for it."""
+        if not self.study.tensorboard:
+            return []
+        if stage == 0:
+            shutil.rmtree(folder / EVENTS, ignore_errors=True)  # of a run that did not end
+        name = f"{EVENTS}/stage-{stage + 1}" if stages > 1 else EVENTS
+        return [Summaries(folder / name, metrics=True)]
 
     def _lesson(self, settings: Training, result: VariantResult) -> tuple[Any, Any]:
         """The data and the loss to fine-tune with: the baseline's answers beside the labels."""
@@ -346,7 +359,15 @@ class _Engine:
             trained.keras_metrics = evaluation.evaluate(answers, test, metrics).metrics
             trained.outputs = answers.recorded, answers.outputs
         keras_answers = Replay(trained.model.name, *trained.outputs)
-        scored = evaluation.evaluate(artifact, test, metrics, reference=keras_answers)
+        with evaluation.runner(artifact) as opened:
+            recorder = Recorder(opened)
+            scored = evaluation.evaluate(recorder, test, metrics, reference=keras_answers)
+        if result.name == "baseline":
+            self.changes.before(recorder.answers)
+        else:
+            first = self.result.variants[0].artifact  # the baseline's; None where it failed
+            made = None if first is None else self.store.folder / first
+            result.changed = self.changes.of(recorder.answers, made)
         result.metrics = dict(scored.metrics)
         result.keras_metrics = dict(trained.keras_metrics or {})
         result.agreement = scored.agreement

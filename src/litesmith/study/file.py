@@ -245,6 +245,8 @@ class Study(_Section):
         preset: "size", "speed", "balanced" or "tour": variants beside the study's own
             (`litesmith.study.presets`); one of the study's own goes before one of its name.
         variant: what to make; a `baseline` in float32 is put first unless one is named.
+        tensorboard: whether each variant that trains writes its progress for TensorBoard, into
+            `variants/NAME/tensorboard`.
     """
 
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -254,6 +256,7 @@ class Study(_Section):
     fine_tune: Training = Field(default_factory=Training)
     preset: str | None = None
     variant: list[Variant] = Field(default_factory=list)
+    tensorboard: bool = False
 
     _root: Path = PrivateAttr(default_factory=Path.cwd)
     _text: str | None = PrivateAttr(default=None)

@@ -32,6 +32,7 @@ from litesmith.study import losses, training
 from litesmith.study.file import FINE_TUNE_POLICY, Study, Training, Variant
 from litesmith.study.stages import Stage, split
 from litesmith.study.store import derived_seed
+from litesmith.summaries import check_tensorboard
 
 _LOOK = 64  # samples shown to the model, the loss and the metrics before anything is trained
 
@@ -106,6 +107,9 @@ def make_plan(study: Study) -> Plan:
     Raises:
         InputError: a preset, a recipe, the data, the model, or how they go together is wrong.
     """
+    if study.tensorboard:
+        with _named("", "tensorboard"):
+            check_tensorboard()
     with _named("", "[baseline]"):
         baseline = study.training
         if baseline is not None:

@@ -3,6 +3,7 @@
     study.json  study.toml  study.log  report.html  report.md
     baseline.keras  baseline.json
     variants/NAME/  result.json  model.tflite  model.tflite.json  stripped.keras  history.json
+                    tensorboard/  where the study asks for it
 
 A variant counts as finished when its `result.json` is whole, says `done`, carries the fingerprint
 of what would be made now (settings, data, model, versions), and its artifact's hash is the one it
@@ -18,6 +19,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,9 @@ _LEFTOVER = re.compile(
     r"\.(study|report|baseline|result|model|model\.tflite|stripped|history)-\w{8}"
     r"\.(json|toml|html|md|keras|tflite)"
 )
+
+
+EVENTS = "tensorboard"  # the folder of a variant's event files
 
 
 def fingerprint(**parts: Any) -> str:
@@ -125,6 +130,8 @@ class Store:
 
     def _clear(self) -> None:
         """Remove what a study writes, from a folder that was made for it."""
+        for folder in self.folder.glob(f"variants/*/{EVENTS}"):
+            shutil.rmtree(folder, ignore_errors=True)
         for pattern in ("study.*", "report.*", "baseline.*", "variants/*/*", ".*"):
             for path in self.folder.glob(pattern):
                 path.unlink()

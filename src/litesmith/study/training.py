@@ -8,6 +8,7 @@ of the last epoch are the ones used: a sparsity schedule makes earlier ones anot
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -109,6 +110,7 @@ def fit(
     seed: int,
     name: str,
     progress: Progress,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, list[float]]:
     """Compile and train a model in place.
 
@@ -121,6 +123,7 @@ def fit(
         seed: order of the samples, dropout.
         name: the variant's, for `progress`.
         progress: told each epoch.
+        callbacks: of Keras, besides.
 
     Returns:
         The history: a list an epoch for each figure.
@@ -136,7 +139,7 @@ def fit(
         data.train.keras(size, shuffle=True, seed=seed),
         validation_data=data.validation.keras(size),
         epochs=settings.total_epochs,
-        callbacks=[_Tell(name, settings.total_epochs, progress)],
+        callbacks=[_Tell(name, settings.total_epochs, progress), *callbacks],
         verbose=0,
     ).history
     figures = {key: [float(value) for value in values] for key, values in history.items()}
