@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -30,35 +29,6 @@ def training_noted(training: Any) -> Iterator[None]:
         yield
     finally:
         _noted.reset(token)
-
-
-_waited: contextvars.ContextVar[Any] = contextvars.ContextVar("waited", default=None)
-# Weights of a layer from which on it is worth while to wait.
-_LARGE = 1 << 16
-
-
-@contextlib.contextmanager
-def waiting_for(inputs: Any) -> Iterator[None]:
-    """Within the body large weights are made ready for use when the layer's inputs are there.
-
-    TensorFlow's executor starts what depends on nothing at once: all layers' weights would be
-    prepared at the start of a step, and what that takes be in memory together.
-    """
-    token = _waited.set(inputs)
-    try:
-        yield
-    finally:
-        _waited.reset(token)
-
-
-def _snapshot(variable: keras.Variable, training: bool) -> Any:
-    """The variable's value; a copy, which under TensorFlow converting would not be."""
-    late = _waited.get()
-    if not training or late is None or math.prod(variable.shape) < _LARGE:
-        return ops.copy(variable)
-    first = ops.ravel(late)[:1]
-    zero = ops.cast(ops.not_equal(first, first), variable.dtype) * 0
-    return ops.add(variable, zero[0])
 
 
 class Parametrization(keras.layers.Layer):
@@ -379,7 +349,8 @@ class Holder(keras.layers.Layer):
         for variable, chain, scale in zip(
             self._variables, self._chains, self.scales(), strict=True
         ):
-            weight = stored = _snapshot(variable, bool(training))
+            # A copy is a snapshot: under TensorFlow converting gives the variable itself back.
+            weight = stored = ops.copy(variable)
             factor = None
             for link in chain:
                 if link.folded and factor is None and scale is not None:

@@ -16,7 +16,7 @@ from typing import Any
 import keras
 
 from litesmith.parametrize import internals
-from litesmith.parametrize.parametrization import Holder, Parametrization, waiting_for
+from litesmith.parametrize.parametrization import Holder, Parametrization
 from litesmith.parametrize.sites import Taps
 from litesmith.parametrize.telling import open_pass
 from litesmith.parametrize.walking import inner_layers, locate, outermost_layers
@@ -96,11 +96,10 @@ def _swapped_class(base: Any) -> type:
             return original(self, *args, **kwargs)
         holder.meet(self, locate)
         open_pass()
-        with waiting_for(_waited_for(args)):
-            if takes_training and kwargs.get("training") is not None:
-                used = holder(None, training=kwargs["training"])
-            else:
-                used = holder(None)  # inherits `training` from Keras's call context
+        if takes_training and kwargs.get("training") is not None:
+            used = holder(None, training=kwargs["training"])
+        else:
+            used = holder(None)  # inherits `training` from Keras's call context
         reading = substituted(self, variables, used) if variables else contextlib.nullcontext()
         if not holder.has_taps:
             with reading:
@@ -227,12 +226,6 @@ def count_calls(model: keras.Model) -> None:
             for site, tap in holder_of(layer).taps():
                 if site["kind"] == "whole":  # others stand at one call
                     tap.calls_per_step = calls
-
-
-def _waited_for(args: tuple[Any, ...]) -> Any:
-    """The tensor that a layer's weights need not be ready before, where that matters."""
-    first = args[0] if args and keras.backend.backend() == "tensorflow" else None
-    return first if keras.ops.is_tensor(first) else None
 
 
 def used_weights(
