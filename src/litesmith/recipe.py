@@ -288,7 +288,7 @@ def origin(model: Any) -> Origin | None:
     return None
 
 
-def _remember(model: keras.Model, known: Origin) -> None:
+def remember(model: keras.Model, known: Origin) -> None:
     """Note where a prepared model comes from, also in the first of its holders, for its file."""
     _origins[model] = known
     layers = [layer for _, layer in outermost_layers(model) if is_parametrized(layer)]
@@ -352,7 +352,7 @@ def prepare(
     if earlier is not None:
         known = _joined(dataclasses.replace(earlier, report=history), recipe, report)
     copy.report = known.report
-    _remember(copy, known)
+    remember(copy, known)
     if samples is not None:
         calibrate(copy, samples)
     return copy
