@@ -246,7 +246,7 @@ def has_values(variables: Iterable[keras.Variable] = ()) -> bool:
 
 
 def set_input_shape(layer: keras.layers.Layer, shape: Any) -> None:
-    """What `input_shape=` in a layer's constructor does: a Sequential model takes its input by it."""
+    """What `input_shape=` in a layer's constructor does: a Sequential model is built by it."""
     set_plainly(layer, "_input_shape_arg", tuple(shape))
 
 

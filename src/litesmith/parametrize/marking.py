@@ -30,7 +30,7 @@ class Mark:
         """Told once the layer has been built, where it was not when the mark was placed."""
 
     def asked(self, layer: keras.layers.Layer) -> None:
-        """Told before the layer's variables are listed, before it is called, and the like; often."""
+        """Told, often, before the layer's variables are listed and before it is called."""
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments, for saving."""
@@ -74,11 +74,11 @@ class Marked(Swapped):
         """Whether the layer has been built."""
         mark = mark_of(self)
         if mark is not None:
-            mark.asked(self)  # type: ignore[arg-type]
+            mark.asked(self)
         return vars(self).get("built", False)
 
     @built.setter
-    def built(self, value: bool) -> None:
+    def built(self, value: bool) -> None:  # noqa: D102
         vars(self)["built"] = value
 
     @property
@@ -86,13 +86,13 @@ class Marked(Swapped):
         """The layer's variables."""
         mark = mark_of(self)
         if mark is not None:
-            mark.asked(self)  # type: ignore[arg-type]
+            mark.asked(self)
         return super().variables  # type: ignore[misc]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         mark = mark_of(self)
         if mark is not None:
-            mark.asked(self)  # type: ignore[arg-type]
+            mark.asked(self)
         return super().__call__(*args, **kwargs)  # type: ignore[misc]
 
 
@@ -102,7 +102,7 @@ def _marked_class(base: Any) -> type:
     return keras.saving.register_keras_serializable("litesmith", "Marked")(marked)
 
 
-def mark_of(layer: Any) -> Mark | None:
+def mark_of(layer: Any) -> Any:
     """The mark a layer carries, or None."""
     return vars(layer).get(MARK) if isinstance(layer, Marked) else None
 
@@ -119,7 +119,8 @@ def put(layer: Any, mark: Mark) -> Any:
     """
     take_off(layer)
     internals.set_plainly(layer, MARK, mark)
-    internals.set_class(layer, _marked_class(type(layer)))
+    base: Any = type(layer)
+    internals.set_class(layer, _marked_class(base))
     if not layer.built:
         _tell_when_built(layer)
     mark.placed(layer)
@@ -151,5 +152,5 @@ def _tell_when_built(layer: Any) -> None:
 
 
 def set_call(model: keras.Model, call: Any) -> None:
-    """Give an instance a `__call__` of its own: for those who ask for it; `model(x)` goes past it."""
+    """Give an instance a `__call__` for those who ask for it; `model(x)` goes by the class."""
     internals.set_plainly(model, "__call__", call)

@@ -175,7 +175,7 @@ class _RangeUse(Use):
         return ops.cast(value, dtype)
 
     def _as_operator(self, value: Any) -> Any:
-        """Through one operator that TensorFlow's converter knows; BatchNorm's products do without."""
+        """Through an operator that TensorFlow's converter knows; not so BatchNorm's products."""
         tap = self.tap
         if tap.norm or tap.bits is None:
             return value

@@ -52,7 +52,7 @@ Wanted = Callable[[keras.layers.Layer], list[keras.Variable] | None]
 
 def kernels_of(layer: keras.layers.Layer) -> list[Kernel]:
     """The kernels of one built layer, which need not stand in a model."""
-    return find_kernels(types.SimpleNamespace(layers=[layer]))  # type: ignore[arg-type]
+    return find_kernels(types.SimpleNamespace(layers=[layer]))
 
 
 def chosen(layer: keras.layers.Layer, wanted: Wanted) -> list[Kernel]:

@@ -85,7 +85,7 @@ def quantize_apply(
     if not any(each.weights for each in bits.values()):
         raise ModelError(
             f"quantize_apply: model {model.name!r}",
-            expected="an annotated layer with a kernel, whose inputs and outputs are then quantized",
+            expected="an annotated layer with a kernel; what it takes and gives comes with it",
             received=", ".join(repr(layers[number].name) for number in list(marks)[:3]),
             fix="annotate the convolutions and dense layers, too",
         )
@@ -146,7 +146,7 @@ def _recipe(model: keras.Model, layers: list[Any], bits: dict[int, Bits]) -> Rec
             by_bits.setdefault(each.weights, []).append(f"{path}(/.*)?")
     return Recipe(
         *(
-            Quantize(where=where, weights=weights, activations=activations, momentum=momentum)  # type: ignore[arg-type]
+            Quantize(where=where, weights=weights, activations=activations, momentum=momentum)
             for weights, where in by_bits.items()
         )
     )

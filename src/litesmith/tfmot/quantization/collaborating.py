@@ -100,8 +100,12 @@ def strip_clustering_cqat(to_strip: keras.Model) -> keras.Model:
     for place, kernel in enumerate(find_kernels(copy)):
         if place in values:
             kernel.variable.assign(values[place])
-    grids = {n: [x for x in links if isinstance(x, Grid)] for n, links in chains.items()}
-    attach_chains(copy, {n: links for n, links in grids.items() if links}, earlier_taps(to_strip))
+    grids: dict[int, list[Any]] = {
+        place: [link for link in links if isinstance(link, Grid)]
+        for place, links in chains.items()
+        if any(isinstance(link, Grid) for link in links)
+    }
+    attach_chains(copy, grids, earlier_taps(to_strip))
     known = origin(to_strip)
     if known is not None:
         remember(copy, known)

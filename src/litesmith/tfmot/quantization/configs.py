@@ -25,7 +25,7 @@ class QuantizeConfig(abc.ABC):
     """How a layer is quantized: which weights, which activations, by which quantizers.
 
     What the quantizers say is how `quantize_apply` trains: bits of weights (2 to 8) and activations
-    (8 or 16). The two `set_…` methods are never called: a layer's weights are replaced without them.
+    (8 or 16). The two `set_…` methods are never called: weights are replaced without them.
     """
 
     @abc.abstractmethod
@@ -198,5 +198,5 @@ def _foreign(quantizer: Any, where: str, expected: str) -> RecipeError:
         where,
         expected=expected,
         received=type(quantizer).__name__,
-        fix="a rounding that the .tflite cannot have is not trained; call it in a layer of your own",
+        fix="a rounding that no .tflite has is not trained; call it in a layer of your own",
     )

@@ -1,8 +1,8 @@
 """A quantized model for `tf.lite.TFLiteConverter.from_keras_model`: roundings that it knows.
 
-The converter takes ranges from TensorFlow's own fake-quantization operators. It asks a model for its
-`__call__`, which nothing else does: `model(x)` and `fit` go by the class. So the model's instance
-has one that computes with those operators; weights are on their grids anyway.
+The converter takes ranges from TensorFlow's own fake-quantization operators. It asks a model for
+its `__call__`, which nothing else does: `model(x)` and `fit` go by the class. So the model's
+instance has one that computes with those operators; weights are on their grids anyway.
 """
 
 from __future__ import annotations

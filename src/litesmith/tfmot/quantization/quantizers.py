@@ -56,7 +56,7 @@ class Quantizer(abc.ABC):
         return cls(**config)
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.get_config() == self.get_config()  # type: ignore[attr-defined]
+        return type(other) is type(self) and other.get_config() == self.get_config()
 
     def __hash__(self) -> int:
         return hash((type(self), repr(sorted(self.get_config().items()))))
@@ -89,8 +89,10 @@ class _Ranged(Quantizer):
         """The range after a batch.
 
         Args:
-            low, high: the range before.
-            least, most: the smallest and the largest value that came by.
+            low: the lower end before.
+            high: the upper end before.
+            least: the smallest value that came by.
+            most: the largest.
         """
         raise NotImplementedError
 

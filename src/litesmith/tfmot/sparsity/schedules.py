@@ -39,8 +39,10 @@ class PruningSchedule(abc.ABC):
             zeros, 0 up to 1, a number or scalar tensor.
         """
 
-    def _should_prune_in_step(self, step: Any, begin_step: int, end_step: int, frequency: int):
-        """Whether a step is one of each `frequency` from `begin_step` to `end_step` (-1: no end)."""
+    def _should_prune_in_step(
+        self, step: Any, begin_step: int, end_step: int, frequency: int
+    ) -> Any:
+        """Whether a step is one of each `frequency` in `begin_step` … `end_step` (-1: no end)."""
         due = ops.logical_and(
             ops.greater_equal(step, begin_step),
             ops.equal((ops.cast(step, "int32") - begin_step) % frequency, 0),

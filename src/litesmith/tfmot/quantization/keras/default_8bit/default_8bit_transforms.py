@@ -1,4 +1,4 @@
-"""`tfmot.quantization.keras.default_8bit.default_8bit_transforms`: names of graph rewrites, which nobody needs here."""
+"""Names of the 8-bit rewrites of tfmot's graphs, which nobody needs here."""
 
 from litesmith.tfmot.quantization.unsupported import TRANSFORMS, transform
 

@@ -1,4 +1,4 @@
-"""`tfmot.quantization.keras.experimental.default_n_bit.default_n_bit_transforms`: names of graph rewrites, which nobody needs here."""
+"""Names of the n-bit rewrites of tfmot's graphs, which nobody needs here."""
 
 from litesmith.tfmot.quantization.unsupported import TRANSFORMS, transform
 
