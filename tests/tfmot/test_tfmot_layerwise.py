@@ -154,3 +154,11 @@ def test_clusters_want_weights_before_training():
     x, _ = small.noise()
     model(x)
     assert small.distinct(clustering.strip_clustering(small.fit(model))) == {"head": 4}
+
+
+def test_marks_do_not_drive_each_other_out():
+    annotate = tfmot.quantization.keras.quantize_annotate_layer
+    with pytest.raises(ModelError, match="waits to be built"):
+        annotate(prune(layers.Dense(4), half))
+    with pytest.raises(ModelError, match="prune or cluster, strip, then annotate"):
+        prune(annotate(layers.Dense(4)), half)

@@ -130,6 +130,13 @@ def wrap(
     if input_shape is not None:
         set_input_shape(layer, input_shape)
     mark = mark_of(layer)
+    if mark is not None and not isinstance(mark, Pending):
+        raise ModelError(
+            f"{what}: layer {layer.name!r}",
+            expected="a layer that is pruned or clustered before it is annotated",
+            received="one that quantize_annotate_layer has marked",
+            fix="prune or cluster, strip, then annotate",
+        )
     earlier = list(mark.waiting) if isinstance(mark, Pending) else []
     waiting = [each for each in earlier if type(each[0]) is not type(technique)]
     if not layer.built:

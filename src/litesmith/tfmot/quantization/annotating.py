@@ -10,7 +10,7 @@ import keras
 from litesmith.errors import LitesmithWarning, ModelError, RecipeError
 from litesmith.parametrize import Mark, inner_layers, is_functional, mark_of, put
 from litesmith.recipe import Recipe, prepare
-from litesmith.tfmot.layerwise import kind_of
+from litesmith.tfmot.layerwise import Pending, kind_of
 from litesmith.tfmot.quantization.configs import QuantizeConfig
 
 
@@ -63,6 +63,14 @@ def quantize_annotate_layer(to_annotate: Any, quantize_config: QuantizeConfig | 
             "quantize_annotate_layer: quantize_config",
             expected="a QuantizeConfig or None",
             received=quantize_config,
+        )
+    mark = mark_of(to_annotate)
+    if isinstance(mark, Pending) and mark.waiting:
+        raise ModelError(
+            f"quantize_annotate_layer: layer {to_annotate.name!r}",
+            expected="a layer that has been built after it was pruned or clustered",
+            received="one that waits to be built",
+            fix="train and strip the pruned or clustered model first",
         )
     return put(to_annotate, Annotation(quantize_config))
 

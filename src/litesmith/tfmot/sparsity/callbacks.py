@@ -6,11 +6,20 @@ from typing import Any
 
 import keras
 
+from litesmith.parametrize import mark_subclassed
 from litesmith.tfmot.summaries import Figures
 
 
 class UpdatePruningStep(keras.callbacks.Callback):
-    """Accepted, and not needed: a pruned layer counts its training steps itself."""
+    """Accepted, and not needed: a pruned layer counts its training steps itself.
+
+    Only a subclassed model on JAX, where Keras does not tell its layers that they train, wants it.
+    """
+
+    def set_model(self, model: keras.Model) -> None:
+        """Have a subclassed model tell its layers."""
+        super().set_model(model)
+        mark_subclassed(model)
 
 
 class PruningSummaries(keras.callbacks.TensorBoard):
