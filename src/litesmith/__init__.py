@@ -90,7 +90,7 @@ _HOMES = {
     "technique": ("Technique",),
 }
 _HOME = {name: room for room, names in _HOMES.items() for name in names}
-_ROOMS = {"data", "models", "study", "testing"}
+_ROOMS = {"data", "models", "study", "testing", "tfmot"}
 
 __all__ = [
     "Artifact",

@@ -15,14 +15,18 @@ from typing import Any
 # Each class that a saved model can name, and its home. A test compares this with what is
 # registered when every room is imported.
 SAVED = {
+    "Annotation": "litesmith.tfmot.quantization.annotating",
     "Codebook": "litesmith.clustering.parametrization",
     "Grid": "litesmith.quantization.parametrization",
     "HardSwish": "litesmith.quantization.hard_swish",
     "Holder": "litesmith.parametrize.parametrization",
+    "Marked": "litesmith.parametrize.marking",
     "Mask": "litesmith.pruning.parametrization",
     "NormFreeze": "litesmith.quantization.freezing",
     "Operator": "litesmith.parametrize.operators",
+    "FakeQuantizing": "litesmith.tfmot.quantization.converting",
     "Parametrized": "litesmith.parametrize.swap",
+    "Pending": "litesmith.tfmot.layerwise",
     "Range": "litesmith.quantization.ranges",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ import keras
 from litesmith.parametrize import (
     Kernel,
     Parametrization,
+    Scale,
     attach,
     count_calls,
     factors,
@@ -72,7 +74,7 @@ def attach_chains(
         links = []
         for number, step in enumerate(chains[place]):
             if isinstance(step, Parametrization):
-                link = _recreated(step)
+                link = recreated(step)
             else:
                 technique, plan = step
                 name = f"{kernel.suffix.replace('/', '_')}_{number}_{technique.name}"
@@ -88,7 +90,7 @@ def attach_chains(
     for number, (_, layer) in enumerate(outermost_layers(model)):
         found = by_layer.get(id(layer), [])
         sites = [
-            (site, _recreated(tap) if tap.built else tap)
+            (site, recreated(tap) if tap.built else tap)
             for site, tap in (taps or {}).get(number, [])
         ]
         if found or sites:
@@ -98,26 +100,42 @@ def attach_chains(
                 sites,
             )
     for kernel, links in every:
-        weight = kernel.variable.value
-        scale = scales.get(id(kernel.variable))
-        factor: Any = 1.0
-        for number, link in enumerate(links):
-            if link.folded and scale is not None:
-                factor = spread(factors(scale.layer), kernel.shape, scale.axes)
-                weight, scale = weight * factor, None
-            if link in starting:
-                link.follow(links[:number])
-                moved = link.start(keras.ops.convert_to_numpy(weight))
-                if moved is not None:
-                    stored = keras.ops.where(weight == 0, kernel.variable.value, moved / factor)
-                    kernel.variable.assign(stored)
-                    weight = keras.ops.where(weight == 0, weight, moved)
-            weight = link.transform(keras.ops.copy(weight), training=False)
+        start_links(kernel, links, scales.get(id(kernel.variable)), starting)
     if by_layer or taps:
         count_calls(model)
 
 
-def _recreated(link: Parametrization) -> Parametrization:
+def start_links(
+    kernel: Kernel,
+    links: Sequence[Parametrization],
+    scale: Scale | None,
+    starting: Sequence[Parametrization],
+) -> None:
+    """Start parametrizations from the value of their weight, each from what those before make.
+
+    Args:
+        kernel: the kernel.
+        links: all it passes through, in order.
+        scale: what scales its channels, where one of them is about the folded kernel.
+        starting: those to start.
+    """
+    weight = kernel.variable.value
+    factor: Any = 1.0
+    for number, link in enumerate(links):
+        if link.folded and scale is not None:
+            factor = spread(factors(scale.layer), kernel.shape, scale.axes)
+            weight, scale = weight * factor, None
+        if link in starting:
+            link.follow(list(links[:number]))
+            moved = link.start(keras.ops.convert_to_numpy(weight))
+            if moved is not None:
+                stored = keras.ops.where(weight == 0, kernel.variable.value, moved / factor)
+                kernel.variable.assign(stored)
+                weight = keras.ops.where(weight == 0, weight, moved)
+        weight = link.transform(keras.ops.copy(weight), training=False)
+
+
+def recreated(link: Parametrization) -> Parametrization:
     """The same parametrization with the same state, in variables of its own."""
     new = type(link).from_config(link.get_config())
     new.build()

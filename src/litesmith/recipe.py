@@ -302,7 +302,7 @@ def _stripped_origin(model: keras.Model) -> Origin | None:
     return Origin(None if recipe is None else Recipe.from_dict(recipe), Report((), ()), grids)
 
 
-def _remember(model: keras.Model, known: Origin) -> None:
+def remember(model: keras.Model, known: Origin) -> None:
     """Note where a prepared model comes from, also in the first of its holders, for its file."""
     _origins[model] = known
     layers = [layer for _, layer in outermost_layers(model) if is_parametrized(layer)]
@@ -367,7 +367,7 @@ def prepare(
     if earlier is not None:
         known = _joined(dataclasses.replace(earlier, report=history), recipe, report)
     copy.report = known.report
-    _remember(copy, known)
+    remember(copy, known)
     if samples is not None:
         calibrate(copy, samples)
     return copy

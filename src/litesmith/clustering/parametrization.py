@@ -76,6 +76,10 @@ class Codebook(Parametrization):
         """Whether it is about the folded kernel: not where each channel has its own codebook."""
         return self._folded
 
+    def fold(self) -> None:
+        """From now on it is about the folded kernel."""
+        self._folded = True
+
     @property
     def makes_few(self) -> bool:  # type: ignore[override]
         """Whether all channels share the codebook, so that a grid must be one for all, too."""

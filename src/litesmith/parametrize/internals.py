@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -33,6 +33,18 @@ def add_child(layer: keras.layers.Layer, name: str, child: keras.layers.Layer) -
     tracker.unlock()
     try:
         setattr(layer, name, child)
+    finally:
+        if locked:
+            tracker.lock()
+
+
+def drop_child(layer: keras.layers.Layer, name: str) -> None:
+    """Remove a child that `add_child` attached."""
+    tracker = layer._tracker
+    locked = tracker.locked
+    tracker.unlock()
+    try:
+        delattr(layer, name)
     finally:
         if locked:
             tracker.lock()
@@ -255,9 +267,117 @@ def infer(model: keras.Model, inputs: Any) -> int:
     return passes
 
 
+@contextlib.contextmanager
+def outside_of_traces() -> Iterator[None]:
+    """Within the body variables have values, too, where TensorFlow traces a function around it.
+
+    Keras on TensorFlow looks at no layer before it traces its first training step.
+    """
+    if backend.backend() != "tensorflow" or backend.get_stateless_scope() is not None:
+        yield
+        return
+    import tensorflow as tf
+
+    with tf.init_scope():
+        yield
+
+
+def traced() -> bool:
+    """Whether TensorFlow is tracing a function, in which variables made now have no values yet."""
+    return backend.backend() == "tensorflow" and backend.get_stateless_scope() is None
+
+
+def has_values(variables: Iterable[keras.Variable] = ()) -> bool:
+    """Whether variables have values here: not where a model is only traced, or run on shapes.
+
+    Args:
+        variables: those it is about; TensorFlow gives variables that a traced function makes their
+            values when the whole function has been traced.
+    """
+    if backend.get_stateless_scope() is not None:
+        return False
+    try:
+        keras.ops.convert_to_numpy(keras.ops.zeros(()))
+        for variable in variables:
+            if keras.ops.convert_to_numpy(variable.value).shape != tuple(variable.shape):
+                return False
+    except Exception:  # noqa: BLE001  each backend has its own word for it
+        return False
+    return True
+
+
+def set_input_shape(layer: keras.layers.Layer, shape: Any) -> None:
+    """What `input_shape=` in a layer's constructor does: a Sequential model is built by it."""
+    set_plainly(layer, "_input_shape_arg", tuple(shape))
+
+
+def consumers(layer: keras.layers.Layer) -> tuple[int, ...]:
+    """Identities of what takes the outputs of a layer's newest call in a functional graph."""
+    if not layer._inbound_nodes:
+        return ()
+    newest = {id(tensor) for tensor in layer._inbound_nodes[-1].outputs}
+    return tuple(
+        id(node)
+        for node in layer._outbound_nodes
+        if any(id(tensor) in newest for tensor in node.arguments.keras_tensors)
+    )
+
+
+def surrounding(layer: keras.layers.Layer) -> keras.Model | None:
+    """The whole functional graph around a layer's newest call, as a model of the same layers.
+
+    Returns:
+        None where the layer stands in no such graph, or one that Keras cannot make a model of.
+    """
+    if not layer._inbound_nodes:
+        return None
+    ends, seen = [], set()
+    waiting = list(layer._inbound_nodes[-1].outputs)
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        giver = tensor._keras_history.operation
+        takers = [
+            node
+            for node in giver._outbound_nodes
+            if any(each is tensor for each in node.arguments.keras_tensors)
+        ]
+        if not takers:
+            ends.append(tensor)
+        waiting += [each for node in takers for each in node.outputs]
+    roots, seen, waiting = [], set(), list(ends)
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        history = tensor._keras_history
+        node = history.operation._inbound_nodes[history.node_index]
+        if node.is_input:
+            roots.append(tensor)
+        waiting += node.arguments.keras_tensors
+    try:
+        return Functional(roots, ends)
+    except Exception:  # noqa: BLE001  a graph that is being built may be none yet
+        return None
+
+
 def following(layer: keras.layers.Layer) -> list[Any]:
     """The layers and operations that take a layer's outputs, in the graph of functional models."""
     return [node.operation for node in layer._outbound_nodes]
+
+
+def edges(model: keras.Model) -> tuple[list[Any], list[Any]]:
+    """The operations that give a functional model's inputs, and its outputs; none of another."""
+    try:
+        return tuple(  # type: ignore[return-value]
+            [tensor._keras_history.operation for tensor in tensors or ()]
+            for tensors in (model.inputs, model.outputs)
+        )
+    except (AttributeError, ValueError):
+        return [], []
 
 
 def preceding(layer: keras.layers.Layer) -> list[Any]:

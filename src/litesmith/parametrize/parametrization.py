@@ -62,6 +62,10 @@ class Parametrization(keras.layers.Layer):
         """Whether `transform` is about the weight as it is after BatchNorm has been folded in."""
         return False
 
+    def fold(self) -> None:
+        """Told, before training, that from now on it is about the folded weight."""
+        raise NotImplementedError(f"{type(self).__name__} is not about folded weights")
+
     def follow(self, earlier: list[Parametrization]) -> None:
         """Told once, when a model is prepared, which parametrizations the weight passes before."""
 
@@ -324,6 +328,18 @@ class Holder(keras.layers.Layer):
             else None
             for target, hidden in zip(self._targets, self._scales, strict=True)
         ]
+
+    def scaled(self, number: int, scale: Any) -> None:
+        """Be told, after it was made, what scales a target's channels.
+
+        Args:
+            number: of the target.
+            scale: a `neighbours.Scale`.
+        """
+        with internals.untracked():
+            known = {"place": scale.place, "axes": list(scale.axes), "before": scale.before}
+            self._targets[number]["scale"] = known
+        self.know(number, scale.layer)
 
     def know(self, number: int, scale: keras.layers.Layer) -> None:
         """Be told what scales a target, where only the live model can tell."""

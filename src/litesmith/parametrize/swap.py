@@ -56,8 +56,12 @@ def substituted(
     internals.hand_out_losses(layer, scope.losses)
 
 
+class Swapped:
+    """Base of the mixins by which a layer's class is swapped: `class New(Mixin, Original)`."""
+
+
 @keras.saving.register_keras_serializable("litesmith")
-class Parametrized:
+class Parametrized(Swapped):
     """Mixin of every swapped class; holds what saving and loading need."""
 
     def get_config(self) -> dict[str, Any]:
@@ -130,14 +134,17 @@ def is_parametrized(layer: Any) -> bool:
 
 
 def original_class(layer: keras.layers.Layer) -> type:
-    """The class a layer had before it was swapped, or has."""
-    return type(layer).__mro__[2] if is_parametrized(layer) else type(layer)
+    """The class a layer had before it was swapped, once or more often, or has."""
+    cls = type(layer)
+    while issubclass(cls, Swapped):
+        cls = cls.__bases__[1]
+    return cls
 
 
 @contextlib.contextmanager
 def as_original(*layers: Any) -> Iterator[None]:
     """Within the body these layers have their original classes again."""
-    swapped = [(layer, type(layer)) for layer in layers if is_parametrized(layer)]
+    swapped = [(layer, type(layer)) for layer in layers if isinstance(layer, Swapped)]
     try:
         for layer, _ in swapped:
             internals.set_class(layer, original_class(layer))
@@ -181,7 +188,9 @@ def attach(
         if scale is not None:
             targets[-1]["scale"] = {"place": scale.place, "axes": list(scale.axes)}
             targets[-1]["scale"]["before"] = scale.before
-    with keras.name_scope(layer.path or layer.name):  # a layer without weights has no path
+    with contextlib.ExitStack() as scopes:
+        for part in (layer.path or layer.name).split("/"):  # a layer without weights has no path
+            scopes.enter_context(keras.name_scope(part))
         holder = Holder(
             targets,
             [list(chain) for _, _, chain, _ in chains],
@@ -194,6 +203,12 @@ def attach(
     for number, (_, _, _, scale) in enumerate(chains):
         if scale is not None:
             holder.know(number, scale.layer)
+
+
+def detach(layer: keras.layers.Layer) -> None:
+    """Undo `attach`: the layer is of its original class again, its stored weights as they are."""
+    internals.set_class(layer, original_class(layer))
+    internals.drop_child(layer, HOLDER)
 
 
 def count_calls(model: keras.Model) -> None:

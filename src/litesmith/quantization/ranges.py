@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -12,6 +15,21 @@ from litesmith.parametrize import Tap, Use, is_cell, norm_factors, tell, told
 from litesmith.quantization import core
 from litesmith.quantization.calibrating import watch, watching
 from litesmith.quantization.parametrization import FIRST_STEPS, MOMENTUM, PERIOD
+
+_for_converter: contextvars.ContextVar[bool] = contextvars.ContextVar("converter", default=False)
+
+
+@contextlib.contextmanager
+def for_converter() -> Iterator[None]:
+    """Within the body activations pass through TensorFlow's own fake-quantization operators.
+
+    TensorFlow's converter takes ranges from those; biases and requantization are its business.
+    """
+    token = _for_converter.set(True)
+    try:
+        yield
+    finally:
+        _for_converter.reset(token)
 
 
 @keras.saving.register_keras_serializable("litesmith")
@@ -156,6 +174,8 @@ class _RangeUse(Use):
             watch(tap, value - norm_factors(self.layer)[1] if tap.norm else value)
             return value
         value = ops.cast(value, "float32")
+        if _for_converter.get() and not self.training:
+            return ops.cast(self._as_operator(value), dtype)
         if tap.requantized and not self.training:
             value = self._in_the_scale_of_the_output(value)
         if tap.product and not self.training:
@@ -173,6 +193,32 @@ class _RangeUse(Use):
         numbers = ops.cast(ops.convert_to_tensor(value), "float32")
         scale, zero = core.parameters(ops.min(numbers), ops.max(numbers), self.tap.bits)
         return ops.cast(core.fake_quantize(numbers, scale, zero, self.tap.bits), value.dtype)
+
+    def _as_operator(self, value: Any) -> Any:
+        """Through an operator that TensorFlow's converter knows; not so BatchNorm's products."""
+        tap = self.tap
+        if tap.norm or tap.bits is None:
+            return value
+        if tap.source:
+            shared = told(tap.source)
+            if shared is None:
+                return value
+            scale, zero = shared
+        else:
+            low, high = tap.low, tap.high
+            if low is None or high is None:
+                ends = self.range if self.growth is None else self.range * self.growth
+                # Before anything was observed: what tfmot starts with.
+                known = ends[1] > ends[0]
+                low, high = ops.where(known, ends[0], -6.0), ops.where(known, ends[1], 6.0)
+            scale, zero = core.parameters(
+                ops.convert_to_tensor(low), ops.convert_to_tensor(high), tap.bits
+            )
+            if tap.key:
+                tell(tap.key, (scale, zero))
+        least, most = core.integer_range(tap.bits)
+        low, high = (least - zero) * scale, (most - zero) * scale
+        return keras.quantizers.fake_quant_with_min_max_vars(value, low, high, num_bits=tap.bits)
 
     def _in_the_scale_of_the_output(self, value: Any) -> Any:
         """Integers of one scale as integers of another: the ratio has eight bits of fraction."""

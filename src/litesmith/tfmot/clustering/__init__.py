@@ -1,0 +1,5 @@
+"""`tfmot.clustering`."""
+
+from litesmith.tfmot.clustering import keras
+
+__all__ = ["keras"]

@@ -1,0 +1,5 @@
+"""`tfmot.experimental`."""
+
+from litesmith.tfmot.experimental import combine
+
+__all__ = ["combine"]

@@ -1,0 +1,5 @@
+"""`tfmot.quantization`."""
+
+from litesmith.tfmot.quantization import keras
+
+__all__ = ["keras"]

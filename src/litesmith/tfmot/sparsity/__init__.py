@@ -1,0 +1,5 @@
+"""`tfmot.sparsity`."""
+
+from litesmith.tfmot.sparsity import keras
+
+__all__ = ["keras"]
