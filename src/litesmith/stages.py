@@ -26,7 +26,6 @@ from litesmith.parametrize import (
 from litesmith.report import Entry, Report
 from litesmith.technique import Plan, Technique
 
-
 # Of a kernel: no trained one has so many by chance.
 _MANY_ZEROS = 0.25
 
