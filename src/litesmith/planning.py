@@ -86,6 +86,7 @@ def plan(
             warnings.warn(notes[-1], LitesmithWarning, stacklevel=3)
         notes += technique.notes(steps)
     stages.check_order(kernels, techniques, all_plans, earlier)
+    notes += stages.lost_zeros(kernels, techniques, all_plans, earlier)
     return all_plans, Report(tuple(entries), tuple(notes))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
+import numpy as np
 
 from litesmith.chaining import Step, earlier_chains
 from litesmith.errors import RecipeError
@@ -24,6 +25,9 @@ from litesmith.parametrize import (
 )
 from litesmith.report import Entry, Report
 from litesmith.technique import Plan, Technique
+
+# Of a kernel: no trained one has so many by chance.
+_MANY_ZEROS = 0.25
 
 
 class Earlier(Protocol):
@@ -66,6 +70,38 @@ def check_order(
                 if name in technique.breaks and not (was and name == technique.name):
                     raise _wrong_order(kernel, name, technique, was)
             had.append((technique.name, False))
+
+
+def lost_zeros(
+    kernels: Sequence[Kernel],
+    techniques: Sequence[Technique],
+    plans: Sequence[Mapping[int, Plan]],
+    earlier: Report | None,
+) -> list[str]:
+    """A note on zeros that training will fill: of a pruned model that was read from a file.
+
+    Args:
+        kernels: of the model.
+        techniques: of the recipe, in order.
+        plans: of each, by the kernel's place.
+        earlier: the report of what the model was prepared with before.
+    """
+    before = _entries_by_place(kernels, earlier)
+    lost: dict[str, float] = {}
+    for place, kernel in enumerate(kernels):
+        taking = [t for t, taken in zip(techniques, plans, strict=True) if place in taken]
+        if place in before or not taking or any(t.keeps_zeros for t in taking):
+            continue
+        share = float(np.mean(kernel.value() == 0))
+        if _MANY_ZEROS <= share < 1.0:  # a kernel of zeros has not been trained yet
+            lost[kernel.path] = share
+    if not lost:
+        return []
+    most = max(lost, key=lambda path: lost[path])
+    return [
+        f"{len(lost)} kernels come with many zeros ({most!r}: {lost[most]:.0%}), which training "
+        "will fill: put Prune(sparsity=…) first to keep them"
+    ]
 
 
 def _wrong_order(kernel: Kernel, first: str, second: Technique, was: bool) -> RecipeError:

@@ -201,6 +201,11 @@ class Technique(Option):
         return self
 
     @property
+    def keeps_zeros(self) -> bool:
+        """Whether zeros that a kernel comes with are zeros afterwards."""
+        return False
+
+    @property
     def span(self) -> tuple[int, int | None]:
         """Training steps at which it begins and comes to rest; None where it never does."""
         return 0, 0

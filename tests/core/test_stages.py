@@ -129,3 +129,16 @@ def test_a_stripped_model_s_values_stay_when_it_is_trained_on():
         assert ((before.value() == 0) == (after.value() == 0)).all()
         assert len(np.unique(after.value())) <= 6
         assert not np.array_equal(before.value(), after.value())
+
+
+def test_zeros_of_a_model_from_a_file_are_not_lost_in_silence(model, tmp_path):
+    stripped = ls.strip(ls.prepare(model, ls.Prune(sparsity=0.75, where="conv.*")))
+    assert not ls.Recipe(QUANTIZE).check(stripped).notes  # here it is known whose they are
+    stripped.save(tmp_path / "pruned.keras")
+    loaded = keras.saving.load_model(tmp_path / "pruned.keras")
+    for recipe in ([CLUSTER], [QUANTIZE], [ls.Cluster(clusters=4, where="conv.*")]):
+        (note,) = ls.Recipe(*recipe).check(loaded).notes
+        assert "2 kernels come with many zeros" in note and "75%" in note
+    for recipe in ([PRUNE, CLUSTER], [ls.Cluster(clusters=4, preserve_zeros=True), QUANTIZE]):
+        assert not ls.Recipe(*recipe).check(loaded).notes
+    assert not ls.Recipe(ls.Cluster(clusters=4, where="dense.*")).check(loaded).notes

@@ -10,7 +10,7 @@ def spans(*techniques, steps=1000):
 
 def test_each_comes_to_rest_after_those_before_it():
     three = ls.Prune(sparsity=0.5), ls.Cluster(clusters=4), ls.Quantize()
-    assert spans(*three) == [(0, 400), (0, 800), (0, 900)]
+    assert spans(*three) == [(0, 400), (0, 700), (0, 850)]
     assert spans(three[0], three[2]) == [(0, 400), (0, 750)]
     late = ls.Prune(sparsity=0.5, schedule=ls.CosineDecay(begin_step=100, end_step=900))
     assert spans(late, *three[1:]) == [(100, 900), (0, 950), (0, 975)]
@@ -19,7 +19,7 @@ def test_each_comes_to_rest_after_those_before_it():
 def test_rules_of_one_technique_come_to_rest_together():
     rules = ls.Quantize(where="head", weights=4), ls.Quantize()
     assert spans(*rules) == [(0, 750), (0, 750)]
-    assert spans(ls.Cluster(clusters=4, freeze=10), ls.Cluster(clusters=8)) == [(0, 10), (0, 800)]
+    assert spans(ls.Cluster(clusters=4, freeze=10), ls.Cluster(clusters=8)) == [(0, 10), (0, 500)]
 
 
 def test_a_schedule_that_ends_with_training_leaves_nothing_to_wait_for():
@@ -34,8 +34,8 @@ def test_a_recipe_prints_its_time_line():
     assert lines[0].split() == ["0", "500", "500", "training", "steps"]
     assert lines[1].startswith("1  prune    " + "~" * 16 + "=" * 24)
     assert lines[1].endswith("0.8 of the weights zero, at rest from step 200 on")
-    assert lines[2].startswith("2  cluster  " + "~" * 32 + "=" * 8)
-    assert lines[2].endswith("16 values, at rest from step 400 on (where a, b.*)")
+    assert lines[2].startswith("2  cluster  " + "~" * 28 + "=" * 12)
+    assert lines[2].endswith("16 values, at rest from step 350 on (where a, b.*)")
     assert lines[3].strip() == timeline.LEGEND
     assert "at rest from 40% on" in str(recipe) and "as a study lays it out" in str(recipe)
     assert repr(recipe).startswith("Recipe(Prune(")

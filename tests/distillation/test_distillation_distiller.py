@@ -7,6 +7,7 @@ from keras import layers
 
 import litesmith as ls
 from litesmith.data import Split
+from litesmith.distillation import answers
 from litesmith.errors import DataError, ModelError, OutputError, RecipeError
 from litesmith.testing.kinds import KINDS
 
@@ -165,29 +166,25 @@ def test_a_subclassed_student_and_a_prepared_teacher():
 
 
 def test_answers_are_kept_for_one_teacher_and_one_set_of_samples(teacher, tmp_path, monkeypatch):
-    from litesmith.distillation import answers
-
-    asked = []
-    compute = answers._compute
+    asked, place, compute = [], tmp_path / "new" / "place", answers._compute
     monkeypatch.setattr(answers, "_compute", lambda *a: (asked.append(a[3].name), compute(*a))[1])
 
-    def fit(samples, model=teacher):
-        distiller = compiled(ls.Distiller(network(4, "s"), model, cache=tmp_path / "new" / "place"))
-        distiller.fit(samples, y[: len(samples)], verbose=0)
+    def answer(samples, model=teacher, layers=()):
+        named = [(name, model.get_layer(name)) for name in layers]
+        return answers.answer(model, samples, named, place, 40)
 
-    fit(x)
-    fit(x)
-    assert len(asked) == 1
-    told = np.load(tmp_path / "new" / "place" / asked[0] / "0.npy", mmap_mode="r")
+    (told,) = answer(x)
+    assert isinstance(told, np.memmap)
     assert np.allclose(told, teacher.predict(x, verbose=0), atol=1e-5)
-    fit(x[:64])
-    other = keras.models.clone_model(teacher)
-    fit(x, other)
-    assert len(set(asked)) == 3
+    assert np.array_equal(answer(x)[0], told) and len(asked) == 1
+    assert [each.shape for each in answer(x, layers=["pool"])] == [(96, 4), (96, 16)]
+    assert answer(x[:64])[0].shape == (64, 4)
+    answer(x, keras.models.clone_model(teacher))
+    answer(Split(x).take(96).x)  # the same samples
+    assert len(set(asked)) == len(asked) == 4
     # Half-written answers are no answers.
-    (tmp_path / "new" / "place" / asked[0] / "answers.json").unlink()
-    fit(x)
-    assert asked[3] == asked[0]
+    (place / asked[0] / "answers.json").unlink()
+    assert np.array_equal(answer(x)[0], told) and asked[4] == asked[0]
 
 
 def test_a_cache_that_does_not_fit_or_cannot_be(teacher, tmp_path, monkeypatch):

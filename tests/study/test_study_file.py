@@ -178,6 +178,10 @@ def test_the_builtin_study():
         "pruned-80",
         "pruned-80-int8",
         "pruned-2-4",
+        "clustered-16-int8",
+        "pruned-80-clustered-16-int8",
+        "qat",
+        "pruned-80-clustered-16-qat",
     ]
     with pytest.raises(StudyError, match="did you mean 'digits'"):
         Study.load("builtin:digit")

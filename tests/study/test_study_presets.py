@@ -89,6 +89,7 @@ def test_a_preset_stands_beside_a_file_s_own_variants(tmp_path):
     again = Study.parse(both.text, "again", both.root)
     assert again.variants == both.variants and again.preset == "speed"
     assert both.arguments == ("--preset", "speed") and plain.arguments == ()
+    assert plain.with_preset("speed", "s.toml").arguments == ("s.toml", "--preset", "speed")
     with pytest.raises(StudyError, match="--preset: expected a study that names no preset"):
         again.with_preset("size")
     (tmp_path / "wrong.toml").write_text('preset = "tuor"\n' + path.read_text())
@@ -227,7 +228,8 @@ def test_a_folder_of_images_and_a_model_file_are_enough(images, tmp_path, monkey
     assert result["data"]["input_shape"] == [SIDE, SIDE, 1]
     last = result["variants"][-1]
     assert last["unique_weights"] <= 16 and last["sparsity"] == pytest.approx(0.8, abs=0.02)
-    assert "2  cluster" in (tmp_path / "out" / "study.log").read_text()
+    for told in ("study.log", "report.html"):
+        assert "2  cluster" in (tmp_path / "out" / told).read_text()
     # The file that was written does the same, from where it lies.
     again = make_plan(Study.load(tmp_path / "out" / "study.toml"))
     assert [job.variant.name for job in again.jobs] == [v["name"] for v in result["variants"]]

@@ -83,8 +83,9 @@ def study(
         with standard_output_kept(), progress.shown() as shown:
             result = run(asked, output, resume=resume, progress=shown)
     except KeyboardInterrupt:
-        again = shlex.join([each for each in _again(file, asked) if each])
-        complain(f"interrupted; go on with: {again} -o {output} --resume")
+        options = [file] if file else []
+        again = ["litesmith", "study", *(options if isinstance(asked, str) else asked.arguments)]
+        complain(f"interrupted; go on with: {shlex.join(again)} -o {output} --resume")
         return 130
     failed = [variant for variant in result.variants if variant.status == "failed"]
     if as_json:
@@ -130,7 +131,7 @@ def _asked(
                 received=f"{file} and {given[0]}",
                 fix="write it into the file",
             )
-        return file if preset is None else Study.load(file).with_preset(preset)
+        return file if preset is None else Study.load(file).with_preset(preset, file)
     if preset is None and not given:
         return "builtin:digits"
     if (model is None) != (data is None):
@@ -147,9 +148,3 @@ def _asked(
         epochs=epochs,
         image_size=parse_size(image_size) if image_size is not None else None,
     )
-
-
-def _again(file: str | None, asked: Study | str) -> list[str]:
-    """The command that was given, but for its output."""
-    options = [] if isinstance(asked, str) else list(asked.arguments)
-    return ["litesmith", "study", file or "", *options]

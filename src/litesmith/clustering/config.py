@@ -185,6 +185,11 @@ class Cluster(Technique):
         return dataclasses.replace(self, freeze=settled(FROZEN_SHARE, steps, after))
 
     @property
+    def keeps_zeros(self) -> bool:
+        """Where that was asked."""
+        return self.preserve_zeros
+
+    @property
     def span(self) -> tuple[int, int | None]:
         """Until assignments stay."""
         return 0, 0 if self.assignment == "fixed" else self.freeze

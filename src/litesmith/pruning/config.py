@@ -202,6 +202,11 @@ class Prune(Technique):
         return dataclasses.replace(self, schedule=None), self._plan(kernel, units)
 
     @property
+    def keeps_zeros(self) -> bool:
+        """They are the smallest weights there are."""
+        return True
+
+    @property
     def span(self) -> tuple[int, int | None]:
         """From the schedule's first step to its last."""
         schedule = self.schedule or Constant()

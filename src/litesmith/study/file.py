@@ -293,8 +293,12 @@ class Study(_Section):
             others += [variant for variant in made if variant.name not in own]
         return [*(named or [Variant(name="baseline")]), *others]
 
-    def with_preset(self, name: str) -> Study:
+    def with_preset(self, name: str, file: str | None = None) -> Study:
         """This study with the variants of a preset beside its own.
+
+        Args:
+            name: of the preset.
+            file: what the command that is to be told of calls this study's file.
 
         Raises:
             StudyError: no such preset, or the study names one already.
@@ -309,7 +313,7 @@ class Study(_Section):
         made = self.model_copy(update={"preset": presets.check(name)})
         if self._text is not None:
             made._text = f"preset = {name!r}\n{self._text}"
-        made._arguments = ("--preset", name)
+        made._arguments = (*([file] if file else []), "--preset", name)
         return made
 
     def fine_tuning(self, variant: Variant, recipe: Any = None) -> Training:

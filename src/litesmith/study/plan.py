@@ -129,9 +129,7 @@ def make_plan(study: Study) -> Plan:
                 training.optimizer(study.fine_tuning(variant), 1)
     metrics_by_output(study.model.metrics, [])  # an unknown name is an error
     dataset = _load_data(study)
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always", LitesmithWarning)
-        model = _load_model(study, dataset)
+    model, about = _load_model(study, dataset)
     look = dataset.train.take(_LOOK)
     loss, head = _fit_loss(study, model, dataset, look)
     follow = ["accuracy"] if "accuracy" in study.model.metrics else []
@@ -141,7 +139,6 @@ def make_plan(study: Study) -> Plan:
     if recipes:
         copy_model(model)  # as `prepare` will: it says why a model cannot be made again
     jobs = [_job(study, variant, recipes, model, dataset) for variant in study.variants]
-    about = tuple(str(each.message) for each in told if each.category is LitesmithWarning)
     jobs[0] = dataclasses.replace(jobs[0], notes=about + jobs[0].notes)
     return Plan(study, dataset, dataset.summary(), model, baseline, loss, follow, head, jobs)
 
@@ -172,16 +169,24 @@ def _load_data(study: Study) -> Dataset:
     return dataset
 
 
-def _load_model(study: Study, dataset: Dataset) -> keras.Model:
+def _load_model(study: Study, dataset: Dataset) -> tuple[keras.Model, tuple[str, ...]]:
+    """The model, and what is worth telling of it."""
     keras.utils.set_random_seed(study.seed)  # an untrained model's first weights
     shape = dataset.input_shape
-    return models.load(
-        study.model.source,
-        study.model.arguments or None,
-        root=study.root,
-        input_shape=shape if isinstance(shape, tuple) else None,
-        classes=dataset.num_classes,
-    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", LitesmithWarning)
+        model = models.load(
+            study.model.source,
+            study.model.arguments or None,
+            root=study.root,
+            input_shape=shape if isinstance(shape, tuple) else None,
+            classes=dataset.num_classes,
+        )
+    for each in caught:
+        if each.category is not LitesmithWarning:  # the user's own code may warn of something
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    notes = tuple(str(each.message) for each in caught if each.category is LitesmithWarning)
+    return model, notes
 
 
 def _is_file(source: str) -> bool:
