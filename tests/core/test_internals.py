@@ -140,3 +140,51 @@ def test_what_is_built_without_weights_never_gets_any():
         later.build((None, 2))
     assert later.kernel._value is not None
     assert layer.kernel._value is None
+
+
+def test_a_layer_takes_numbers_and_slices_as_positional_arguments():
+    class Slice(layers.Layer):
+        def call(self, inputs, key):
+            return inputs[key]
+
+    plain, loose = Slice(), Slice()
+    value = keras.ops.ones((2, 3))
+    with pytest.raises(ValueError, match="positional"):
+        plain(value, 0)
+    internals.takes_anything(loose)
+    assert loose(value, slice(0, 1)).shape == (1, 3)
+
+
+def test_operations_of_a_graph_are_told_from_layers():
+    inputs = layers.Input((4,))
+    inner = keras.Model(inputs, layers.Dense(4)(inputs) * 2.0)
+    outer = layers.Input((4,))
+    model = keras.Model(outer, keras.ops.relu(inner(outer))[:, 1:])
+    names = {type(each).__name__ for each in internals.bare_operations(model)}
+    assert names == {"Multiply", "Relu", "GetItem"}
+    assert internals.bare_operations(keras.Sequential([layers.Input((4,)), layers.Dense(2)])) == []
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_attention_is_computed_by_another_function(dropout):
+    layer = layers.MultiHeadAttention(2, 4, dropout=dropout)
+    value = keras.ops.ones((1, 3, 8))
+    expected = layer(value, value)
+    about = internals.attention(layer)
+    assert about.scale == pytest.approx(0.5) and about.dropout == dropout and about.plain
+    seen = []
+
+    def change(own):
+        def compute(query, *args, **kwargs):
+            seen.append(tuple(query.shape))
+            return own(query, *args, **kwargs)
+
+        return compute
+
+    with internals.attention_replaced(layer, change):
+        found = layer(value, value)
+    assert seen == [(1, 3, 2, 4)]
+    to_numpy = keras.ops.convert_to_numpy
+    assert np.array_equal(to_numpy(found), to_numpy(expected))
+    layer(value, value)
+    assert len(seen) == 1

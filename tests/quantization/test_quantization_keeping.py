@@ -19,9 +19,9 @@ def with_biases():
     """Every layer has a bias, so that each initializer is called."""
     keras.utils.set_random_seed(1)
     inputs = layers.Input((8, 8, 3))
-    x = layers.Conv2D(32, 3, activation="relu", name="convolution")(inputs)
+    x = layers.Conv2D(48, 3, activation="relu", name="convolution")(inputs)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
-    x = layers.Dense(32, activation="relu", name="hidden")(x)
+    x = layers.Dense(64, activation="relu", name="hidden")(x)
     return keras.Model(inputs, layers.Dense(4, activation="softmax", name="head")(x))
 
 

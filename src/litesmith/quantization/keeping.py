@@ -12,7 +12,6 @@ decimal form keep.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import math
@@ -24,6 +23,7 @@ import keras
 import numpy as np
 
 from litesmith.parametrize import Kernel, find_kernels, outermost_layers
+from litesmith.quantization import core
 
 layers = keras.layers
 _MARK = 0x4C53  # of the first number; four bytes of length follow
@@ -52,8 +52,7 @@ def keep(model: keras.Model, about: Mapping[str, Any]) -> bool:
             is no room for it.
 
     Returns:
-        Whether there was room: about two bytes for each channel of the model's biases and
-        BatchNorms.
+        Whether there was room: a range takes some ten bytes, a kernel and its scales some dozen.
     """
     slots = list(_slots(model))
     for recipe in (about.get("recipe"), None):
@@ -151,30 +150,43 @@ def _digest(kernels: list[Kernel]) -> str:
 def _packed(model: keras.Model, about: Mapping[str, Any]) -> bytes:
     kernels = find_kernels(model)
     numbers = {(k.path, k.variable.path): n for n, k in enumerate(kernels)}
-    grids = [
-        [numbers[key], bits, list(scale.shape), _text(scale)]
-        for key, (bits, scale) in about["kernels"].items()
-    ]
+    grids, steps = [], []
+    for key, (bits, scale) in about["kernels"].items():
+        scale = np.asarray(scale, np.float32)
+        grids.append([numbers[key], bits, list(scale.shape)])
+        steps.append(_distance(scale, _likely(kernels[numbers[key]], bits, scale.shape)).ravel())
     places = list(about["ranges"])
-    ends = np.asarray([about["ranges"][place] for place in places], np.float32)
+    ends = np.asarray([about["ranges"][place] for place in places], "<f4")
     data = {
         "recipe": about["recipe"],
         "activations": about["activations"],
         "places": places,
-        "ends": _text(ends),
         "kernels": grids,
         "digest": _digest([kernels[grid[0]] for grid in grids]),
     }
-    return zlib.compress(json.dumps(data, separators=(",", ":")).encode(), 9)
+    head = json.dumps(data, separators=(",", ":")).encode()
+    tail = np.concatenate(steps).astype("<i4").tobytes() if steps else b""
+    return zlib.compress(len(head).to_bytes(4, "big") + head + ends.tobytes() + tail, 9)
 
 
 def _unpacked(model: keras.Model, content: bytes) -> dict[str, Any] | None:
-    data = json.loads(zlib.decompress(content))
+    whole = zlib.decompress(content)
+    start = 4 + int.from_bytes(whole[:4], "big")
+    data = json.loads(whole[4:start])
     kernels = find_kernels(model)
     taken = [kernels[grid[0]] for grid in data["kernels"]]
     if _digest(taken) != data["digest"]:
         return None
-    ends = _array(data["ends"]).reshape(-1, 2)
+    after = start + 8 * len(data["places"])
+    ends = np.frombuffer(whole[start:after], "<f4").reshape(-1, 2)
+    steps = np.frombuffer(whole[after:], "<i4")
+    grids, done = {}, 0
+    for kernel, (_, bits, shape) in zip(taken, data["kernels"], strict=True):
+        size = int(np.prod(shape))
+        likely = _likely(kernel, bits, tuple(shape))
+        found = likely.view(np.int32) + steps[done : done + size].reshape(shape)
+        grids[kernel.path, kernel.variable.path] = (bits, found.view(np.float32))
+        done += size
     return {
         "recipe": data["recipe"],
         "activations": data["activations"],
@@ -182,16 +194,18 @@ def _unpacked(model: keras.Model, content: bytes) -> dict[str, Any] | None:
             place: (float(low), float(high))
             for place, (low, high) in zip(data["places"], ends, strict=True)
         },
-        "kernels": {
-            (kernel.path, kernel.variable.path): (bits, _array(text).reshape(shape))
-            for kernel, (_, bits, shape, text) in zip(taken, data["kernels"], strict=True)
-        },
+        "kernels": grids,
     }
 
 
-def _text(values: np.ndarray) -> str:
-    return base64.b85encode(np.ascontiguousarray(values, "<f4").tobytes()).decode()
+def _likely(kernel: Kernel, bits: int, shape: tuple[int, ...]) -> np.ndarray:
+    """The scale that the largest weight tells: most often the very one, or next to it."""
+    weight = np.asarray(kernel.value(), np.float64)
+    axes = tuple(axis for axis, size in enumerate(shape) if size == 1)
+    largest = np.abs(weight).max(axis=axes, keepdims=True) if axes else np.abs(weight)
+    return np.ascontiguousarray((largest / core.limit(bits)).reshape(shape), np.float32)
 
 
-def _array(text: str) -> np.ndarray:
-    return np.frombuffer(base64.b85decode(text), "<f4").copy()
+def _distance(scale: np.ndarray, likely: np.ndarray) -> np.ndarray:
+    """How many float32 numbers lie between two."""
+    return np.ascontiguousarray(scale, np.float32).view(np.int32) - likely.view(np.int32)
