@@ -39,11 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> ls.Comparison:
     model = shared.baseline(pictures, job)
     plain = ls.export(model, job.folder / "baseline.tflite")
     results = shared.measured(plain, pictures, job)
+    some = pictures.train.take(200).x  # where ranges and clusters begin
     steps = job.tuning * -(-len(pictures.train) // job.batch)
     for name, (recipe, preset) in VARIANTS.items():
         keras.utils.set_random_seed(0)
         laid_out = recipe.laid_out(steps)  # schedules that end in time to recover
-        prepared = ls.prepare(model, laid_out, steps=steps)
+        prepared = ls.prepare(model, laid_out, steps=steps, calibration=some)
         print(prepared.report)
         shared.train(prepared, pictures, job, name, job.tuning, free=job.tuning // 2)
         small = ls.strip(prepared)
