@@ -91,3 +91,17 @@ def types(content):
     for tensor in flatbuffer.read(content).subgraphs[0].tensors:
         found[tensor.type] = found.get(tensor.type, 0) + 1
     return found
+
+
+def points(folder, tag):
+    """Step and value of each point of a tag in the event files of a folder."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    found = []
+    for file in sorted(folder.glob("events.*")):
+        events = EventAccumulator(str(file), size_guidance={"tensors": 0})
+        events.Reload()
+        if tag in events.Tags()["tensors"]:
+            found += [(each.step, make_ndarray(each.tensor_proto)) for each in events.Tensors(tag)]
+    return sorted(found, key=lambda each: each[0])

@@ -173,17 +173,13 @@ def test_clustering_algorithm():
 
 
 def test_clustering_summaries(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     model = clustering.cluster_weights(small.network(), 6)
     summaries = clustering.ClusteringSummaries(str(tmp_path), profile_batch=0)
     small.fit(model, data=small.noise(64), epochs=2, callbacks=[summaries])
-    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
-    events.Reload()
-    points = events.Scalars("hidden/kernel/clusters_used")
-    assert [(point.step, point.value) for point in points] == [(4, 6.0), (8, 6.0)]
-    tensor = events.Tensors("clustering/hidden/kernel")[0].tensor_proto
-    bins = np.frombuffer(tensor.tensor_content, np.float64).reshape(-1, 3)
+    points = small.points(tmp_path, "hidden/kernel/clusters_used")
+    assert [(step, float(value)) for step, value in points] == [(4, 6.0), (8, 6.0)]
+    (step, bins), _ = small.points(tmp_path, "clustering/hidden/kernel")
+    assert step == 4 and bins.shape == (64, 3)
     kernel = small.kernels(small.network())["hidden"]
     assert bins[:, 2].sum() == kernel.size and (bins[:, 2] > 0).sum() <= 6
     with pytest.raises(ValueError, match="'epoch', 'batch' or a number"):

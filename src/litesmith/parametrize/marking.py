@@ -78,7 +78,7 @@ class Marked(Swapped):
         return vars(self).get("built", False)
 
     @built.setter
-    def built(self, value: bool) -> None:  # noqa: D102
+    def built(self, value: bool) -> None:
         vars(self)["built"] = value
 
     @property
@@ -90,6 +90,7 @@ class Marked(Swapped):
         return super().variables  # type: ignore[misc]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The layer's call."""
         mark = mark_of(self)
         if mark is not None:
             mark.asked(self)
