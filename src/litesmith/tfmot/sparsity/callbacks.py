@@ -21,6 +21,9 @@ class UpdatePruningStep(keras.callbacks.Callback):
         super().set_model(model)
         mark_subclassed(model)
 
+    def on_epoch_end(self, batch: Any, logs: dict[str, Any] | None = None) -> None:
+        """Nothing; loops written by hand call it by this name of its argument, as tfmot has it."""
+
 
 class PruningSummaries(keras.callbacks.TensorBoard):
     """`keras.callbacks.TensorBoard`, and the sparsity of each pruned weight.
