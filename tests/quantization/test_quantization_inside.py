@@ -51,7 +51,7 @@ def is_integer_only(artifact):
 
 
 @pytest.mark.parametrize(
-    "make, least", [(operators, 36.0), (attention, 26.0), (recurrent, 22.0)], ids=lambda v: str(v)
+    "make, least", [(operators, 36.0), (attention, 20.0), (recurrent, 15.0)], ids=lambda v: str(v)
 )
 def test_the_file_is_integer_only_and_does_what_training_simulated(tmp_path, make, least):
     prepared, x, _ = small.trained(ls.Quantize(), make)
@@ -59,7 +59,7 @@ def test_the_file_is_integer_only_and_does_what_training_simulated(tmp_path, mak
     artifact = ls.export(prepared, tmp_path / "model.tflite", quantize="int8", strict=True)
     assert is_integer_only(artifact)
     found = fidelity(prepared, x, artifact=artifact)
-    assert found.agreement >= 0.97 and found.last.layer == "head"
+    assert found.agreement >= 0.95 and found.last.layer == "head"
     assert found.last.signal_to_noise >= least, str(found)
 
 
