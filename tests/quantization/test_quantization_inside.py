@@ -51,7 +51,9 @@ def is_integer_only(artifact):
 
 
 @pytest.mark.parametrize(
-    "make, least", [(operators, 36.0), (attention, 20.0), (recurrent, 15.0)], ids=lambda v: str(v)
+    "make, least",
+    [(operators, 36.0), (attention, 20.0), (recurrent, 15.0)],
+    ids=["operators", "attention", "recurrent"],
 )
 def test_the_file_is_integer_only_and_does_what_training_simulated(tmp_path, make, least):
     prepared, x, _ = small.trained(ls.Quantize(), make)
