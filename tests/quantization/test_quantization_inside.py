@@ -114,7 +114,7 @@ def test_what_is_looked_up_has_the_range_of_its_table(tmp_path):
     assert table.equal >= 0.999
 
 
-def test_squeeze_excite_hard_swish_a_transposed_convolution_and_a_norm_of_its_own(tmp_path):
+def test_squeeze_excite_hard_swish_and_a_norm_of_its_own(tmp_path):
     def make():
         keras.utils.set_random_seed(1)
         inputs = layers.Input((8, 8, 3))
@@ -127,7 +127,6 @@ def test_squeeze_excite_hard_swish_a_transposed_convolution_and_a_norm_of_its_ow
         y = layers.Conv2D(2, 1, activation="relu", name="squeeze")(y)
         y = layers.Conv2D(8, 1, activation="sigmoid", name="excite")(y)
         x = layers.Multiply(name="scaled")([x, y])
-        x = layers.Conv2DTranspose(4, 2, strides=2, name="transposed")(x)
         x = layers.GlobalMaxPooling2D(name="pool")(x)
         return keras.Model(inputs, layers.Dense(4, activation="softmax", name="head")(x))
 
@@ -138,5 +137,5 @@ def test_squeeze_excite_hard_swish_a_transposed_convolution_and_a_norm_of_its_ow
     found = fidelity(prepared, x, artifact=artifact)
     assert found.agreement == 1.0
     by_layer = {each.layer: each for each in found.tensors if each.kind == "out"}
-    for layer in ("swish", "scaled", "transposed"):
+    for layer in ("swish", "scaled"):
         assert by_layer[layer].within >= 0.999 and by_layer[layer].equal >= 0.98, str(found)
