@@ -265,7 +265,7 @@ class _RangeUse(Use):
             if tap.low is not None:
                 low, high = ops.convert_to_tensor(tap.low), ops.convert_to_tensor(tap.high)
             else:
-                if self.training:
+                if self.training and tap.observes:
                     self._observe(value)
                 ends = self.range if self.growth is None else self.range * self.growth
                 low, high = ends[0], ends[1]
