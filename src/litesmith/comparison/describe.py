@@ -125,7 +125,7 @@ _KINDS = {"out": "output", "pre": "before its activation"}
 
 def fidelity_rows(comparison: Comparison) -> list[tuple[str, ...]]:
     """How closely each `.tflite` that was trained quantized does what training simulated."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for variant in comparison.done:
         found = variant.fidelity
         if found is None:

@@ -110,7 +110,8 @@ def parts(content: bytes) -> frozenset[str]:
     They have no grid of their own: the quantizer rounds them by their smallest and largest value.
     """
     graph = flatbuffer.read(content).subgraphs[0]
-    found, others = set(), set()
+    found: set[str] = set()
+    others: set[str] = set()
     for operator in graph.operators:
         for index in operator.inputs:
             if index >= 0 and graph.tensors[index].constant:

@@ -36,7 +36,8 @@ class Operator(keras.layers.Layer):
     def __new__(cls, operation: Any = None, **options: Any) -> Any:
         """An instance of the class that takes the arguments of this operation."""
         if cls is Operator:
-            cls = _class_for(type(_live(operation)))
+            kind: Any = type(_live(operation))
+            cls = _class_for(kind)
         return super().__new__(cls, operation=operation, **options)
 
     def __init__(self, operation: Any, **options: Any):

@@ -63,10 +63,7 @@ def steps_of(layer: Any) -> Steps | None:
 def _has_call_of(layer: Any, *classes: Any) -> bool:
     """Whether a layer's call is that of one of these classes, and not a subclass's own."""
     own = inspect.unwrap(type(layer).call)
-    return any(
-        isinstance(layer, each) and own is inspect.unwrap(each.call)  # type: ignore[attr-defined]
-        for each in classes
-    )
+    return any(isinstance(layer, each) and own is inspect.unwrap(each.call) for each in classes)
 
 
 def is_cell(layer: Any) -> bool:

@@ -207,6 +207,5 @@ class Quantize(Technique):
                 received=f"{value}, a share of a run of unknown length",
                 fix="pass steps= to prepare",
             )
-        return dataclasses.replace(
-            self, **{field: round(value * steps) for field, value in shares.items()}
-        )
+        counted: dict[str, Any] = {field: round(each * steps) for field, each in shares.items()}
+        return dataclasses.replace(self, **counted)
