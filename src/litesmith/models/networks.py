@@ -58,7 +58,9 @@ def digits(
 
 
 @builtin("reference")
-def reference(input_shape: tuple[int, ...] = (28, 28, 1), classes: int = 10) -> keras.Model:
+def reference(
+    input_shape: tuple[int, ...] = (28, 28, 1), classes: int = 10, width: float = 1.0
+) -> keras.Model:
     """The reference network of litesmith's own figures: 84,314 parameters at the defaults.
 
     A small residual network for 28×28 images: 3×3 convolutions of 16, 32 and 64 filters (each
@@ -68,17 +70,19 @@ def reference(input_shape: tuple[int, ...] = (28, 28, 1), classes: int = 10) -> 
     Args:
         input_shape: height, width, channels.
         classes: number of classes.
+        width: what the number of filters and units is multiplied by; 0.5 is 21,810 parameters.
     """
+    small, middle, large, last = (round(width * filters) for filters in (16, 32, 64, 96))
     inputs = keras.Input(tuple(input_shape), name="image")
-    x = _convolution(inputs, 16)
-    x = _convolution(x, 32, strides=2)
-    x = layers.Add()([x, _convolution(x, 32)])
-    x = _convolution(x, 64, strides=2)
-    x = layers.Add()([x, _convolution(x, 64)])
+    x = _convolution(inputs, small)
+    x = _convolution(x, middle, strides=2)
+    x = layers.Add()([x, _convolution(x, middle)])
+    x = _convolution(x, large, strides=2)
+    x = layers.Add()([x, _convolution(x, large)])
     x = layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)
     x = layers.ReLU()(layers.BatchNormalization()(x))
-    x = _convolution(x, 96, size=1)
+    x = _convolution(x, last, size=1)
     x = layers.GlobalAveragePooling2D()(x)
     x = layers.Dropout(0.2)(x)
-    x = layers.Dense(64, activation="relu")(x)
+    x = layers.Dense(large, activation="relu")(x)
     return keras.Model(inputs, layers.Dense(classes, activation="softmax")(x), name="reference")
