@@ -279,6 +279,7 @@ class _Engine:
                         name=job.variant.name,
                         progress=self._pass_on,
                         callbacks=self._summaries(folder, number, len(job.stages)),
+                        total=stage.steps,
                     )
                 for name, values in told.items():
                     history.setdefault(name, []).extend(values)

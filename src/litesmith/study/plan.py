@@ -286,12 +286,8 @@ def _job(
         return Job(variant, None, None, seed)
     settings = study.fine_tuning(variant)
     with _named(variant.name):
-        stages = tuple(
-            Stage(part.laid_out(steps), how, steps)
-            for part, how in split(recipe, settings, partial(study.fine_tuning, variant))
-            for steps in [how.total_epochs * training.steps_per_epoch(len(dataset.train), how)]
-        )
-        steps = sum(stage.steps for stage in stages)
+        steps = settings.total_epochs * training.steps_per_epoch(len(dataset.train), settings)
+        stages = tuple(split(recipe, settings, partial(study.fine_tuning, variant), steps))
         laid = Recipe(*(each for stage in stages for each in stage.recipe))
         if len(stages) == 1:
             laid = stages[0].recipe
@@ -308,10 +304,10 @@ def _job(
     notes.extend(report.notes)
     if len(stages) > 1:
         parts = (
-            f"{' and '.join(each.name for each in stage.recipe)} for {stage.training.total_epochs}"
+            f"{' and '.join(each.name for each in stage.recipe)} for {stage.steps:,}"
             for stage in stages
         )
-        notes.append(f"trained in stages, by epochs: {', then '.join(parts)}")
+        notes.append(f"trained in stages, by steps: {', then '.join(parts)}")
     return Job(variant, laid, settings, seed, steps, stages, tuple(notes))
 
 

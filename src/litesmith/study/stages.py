@@ -12,8 +12,8 @@ from collections.abc import Callable
 from litesmith.recipe import Recipe
 from litesmith.study.file import Training
 
-# What the last stage gets of the epochs, and at least one: assignments are good from the start.
-_LAST_SHARE = 1 / 3
+# What the last stage gets of the steps: assignments are good from the start.
+_LAST_SHARE = 1 / 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,27 +32,32 @@ class Stage:
 
 
 def split(
-    recipe: Recipe, settings: Training, policy: Callable[[Recipe], Training]
-) -> list[tuple[Recipe, Training]]:
-    """Cut a recipe, and the epochs it is trained for, where that serves it.
+    recipe: Recipe,
+    settings: Training,
+    policy: Callable[[Recipe], Training],
+    steps: int,
+) -> list[Stage]:
+    """Cut a recipe, and the training steps it gets, where that serves it.
 
     Args:
         recipe: of one variant.
         settings: how all of it is to be trained, every field set.
         policy: how a part of the recipe would be trained, every field set.
+        steps: training steps in all.
 
     Returns:
-        Recipes and settings, one after the other; just what was given where nothing is to be cut,
-        where epochs were given a stage each, or where there is but one.
+        The stages, schedules laid out along each; just one where nothing is to be cut, or where
+        epochs or learning rates were given one by one.
     """
-    techniques, total = recipe.techniques, settings.total_epochs
+    techniques = recipe.techniques
     cuts = [n for n, each in enumerate(techniques) if n and each.wants_settled_weights]
     cuts = [n for n in cuts if any(not t.wants_settled_weights for t in techniques[:n])]
-    if not cuts or total < 2 or isinstance(settings.epochs, list):
-        return [(recipe, settings)]
-    last = max(1, round(_LAST_SHARE * total))
+    last = round(_LAST_SHARE * steps)
+    given = isinstance(settings.epochs, list) or isinstance(settings.learning_rate, list)
+    if not cuts or not last or given:
+        return [Stage(recipe.laid_out(steps), settings, steps)]
     parts = [Recipe(*techniques[: cuts[0]]), Recipe(*techniques[cuts[0] :])]
     return [
-        (part, policy(part).model_copy(update={"epochs": epochs}))
-        for part, epochs in zip(parts, (total - last, last), strict=True)
+        Stage(part.laid_out(count), policy(part), count)
+        for part, count in zip(parts, (steps - last, last), strict=True)
     ]

@@ -26,12 +26,13 @@ def steps_per_epoch(samples: int, settings: Training) -> int:
     return max(1, math.ceil(samples / (settings.batch_size or 1)))
 
 
-def learning_rate(settings: Training, steps: int) -> Any:
+def learning_rate(settings: Training, steps: int, total: int | None = None) -> Any:
     """The learning rate along training, for a Keras optimizer.
 
     Args:
         settings: every field set.
         steps: training steps in an epoch.
+        total: training steps in all, where they are no whole epochs.
 
     Returns:
         A number, or a `keras.optimizers.schedules.LearningRateSchedule`.
@@ -44,7 +45,7 @@ def learning_rate(settings: Training, steps: int) -> Any:
             ends.append(end - 1)  # Keras keeps a value up to and including its boundary
         return keras.optimizers.schedules.PiecewiseConstantDecay(ends, [rate for _, rate in stages])
     peak = stages[0][1]
-    total = settings.total_epochs * steps
+    total = total or settings.total_epochs * steps
     if settings.decay != "cosine" or isinstance(settings.learning_rate, list) or total < 2:
         return peak
     warm = max(1, round(WARM_UP * total))
@@ -56,7 +57,9 @@ def learning_rate(settings: Training, steps: int) -> Any:
     )
 
 
-def optimizer(settings: Training, steps: int) -> keras.optimizers.Optimizer:
+def optimizer(
+    settings: Training, steps: int, total: int | None = None
+) -> keras.optimizers.Optimizer:
     """A fresh optimizer.
 
     Raises:
@@ -77,7 +80,7 @@ def optimizer(settings: Training, steps: int) -> keras.optimizers.Optimizer:
             received=repr(name),
             fix=did_you_mean(name, known),
         ) from None
-    return kind(learning_rate=learning_rate(settings, steps))
+    return kind(learning_rate=learning_rate(settings, steps, total))
 
 
 class _Tell(keras.callbacks.Callback):
@@ -111,6 +114,7 @@ def fit(
     name: str,
     progress: Progress,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    total: int | None = None,
 ) -> dict[str, list[float]]:
     """Compile and train a model in place.
 
@@ -124,6 +128,7 @@ def fit(
         name: the variant's, for `progress`.
         progress: told each epoch.
         callbacks: of Keras, besides.
+        total: training steps, where they are no whole epochs: the last one is cut short then.
 
     Returns:
         The history: a list an epoch for each figure.
@@ -133,15 +138,25 @@ def fit(
     """
     keras.utils.set_random_seed(seed)
     steps = steps_per_epoch(len(data.train), settings)
-    model.compile(optimizer=optimizer(settings, steps), loss=loss, metrics=metrics)
+    whole, rest = divmod(total or settings.total_epochs * steps, steps)
+    model.compile(optimizer=optimizer(settings, steps, total), loss=loss, metrics=metrics)
     size = settings.batch_size or 1
-    history = model.fit(
-        data.train.keras(size, shuffle=True, seed=seed),
-        validation_data=data.validation.keras(size),
-        epochs=settings.total_epochs,
-        callbacks=[_Tell(name, settings.total_epochs, progress), *callbacks],
-        verbose=0,
-    ).history
+    told = [_Tell(name, whole + bool(rest), progress), *callbacks]
+    history: dict[str, list[Any]] = {}
+    for first, last_epoch, count in ((0, whole, None), (whole, whole + 1, rest)):
+        if first == last_epoch or count == 0:
+            continue
+        part = model.fit(
+            data.train.keras(size, shuffle=True, seed=seed + first),
+            validation_data=data.validation.keras(size),
+            initial_epoch=first,
+            epochs=last_epoch,
+            steps_per_epoch=count,
+            callbacks=told,
+            verbose=0,
+        ).history
+        for key, values in part.items():
+            history.setdefault(key, []).extend(values)
     figures = {key: [float(value) for value in values] for key, values in history.items()}
     last = figures.get("loss", [0.0])
     if last and not math.isfinite(last[-1]):
