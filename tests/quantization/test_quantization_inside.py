@@ -112,30 +112,3 @@ def test_what_is_looked_up_has_the_range_of_its_table(tmp_path):
     assert found.agreement == 1.0 and found.last.within >= 0.99
     (table,) = [each for each in found.tensors if each.layer == "table"]
     assert table.equal >= 0.999
-
-
-def test_squeeze_excite_hard_swish_and_a_norm_of_its_own(tmp_path):
-    def make():
-        keras.utils.set_random_seed(1)
-        inputs = layers.Input((8, 8, 3))
-        x = layers.Rescaling(0.5, name="rescaling")(inputs)
-        x = layers.Conv2D(8, 3, padding="same", name="first")(x)
-        x = layers.Activation("hard_swish", name="swish")(x)
-        x = layers.BatchNormalization(momentum=0.8, name="norm")(x)  # nothing it folds into
-        x = layers.ReLU()(layers.Conv2D(8, 3, strides=2, padding="same", name="second")(x))
-        y = layers.GlobalAveragePooling2D(keepdims=True)(x)
-        y = layers.Conv2D(2, 1, activation="relu", name="squeeze")(y)
-        y = layers.Conv2D(8, 1, activation="sigmoid", name="excite")(y)
-        x = layers.Multiply(name="scaled")([x, y])
-        x = layers.GlobalMaxPooling2D(name="pool")(x)
-        return keras.Model(inputs, layers.Dense(4, activation="softmax", name="head")(x))
-
-    prepared, x, _ = small.trained(ls.Quantize(), make)
-    assert not any("stay float" in note for note in prepared.report.notes)
-    artifact = ls.export(prepared, tmp_path / "model.tflite", quantize="int8", strict=True)
-    assert artifact.manifest.operators["HARD_SWISH"] == 1
-    found = fidelity(prepared, x, artifact=artifact)
-    assert found.agreement == 1.0
-    by_layer = {each.layer: each for each in found.tensors if each.kind == "out"}
-    for layer in ("swish", "scaled"):
-        assert by_layer[layer].within >= 0.999 and by_layer[layer].equal >= 0.98, str(found)
