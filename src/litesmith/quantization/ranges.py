@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -16,16 +16,22 @@ from litesmith.quantization import core
 from litesmith.quantization.calibrating import watch, watching
 from litesmith.quantization.parametrization import FIRST_STEPS, MOMENTUM, PERIOD
 
-_for_converter: contextvars.ContextVar[bool] = contextvars.ContextVar("converter", default=False)
+# While a converter traces: asks whether a tap is an operator there; None while there is none.
+_for_converter: contextvars.ContextVar[Callable[[Any], bool] | None] = contextvars.ContextVar(
+    "converter", default=None
+)
 
 
 @contextlib.contextmanager
-def for_converter() -> Iterator[None]:
+def for_converter(wanted: Callable[[Any], bool]) -> Iterator[None]:
     """Within the body activations pass through TensorFlow's own fake-quantization operators.
 
     TensorFlow's converter takes ranges from those; biases and requantization are its business.
+
+    Args:
+        wanted: whether a `Range` becomes an operator; where none is, what comes by stays float.
     """
-    token = _for_converter.set(True)
+    token = _for_converter.set(wanted)
     try:
         yield
     finally:
@@ -174,8 +180,10 @@ class _RangeUse(Use):
             watch(tap, value - norm_factors(self.layer)[1] if tap.norm else value)
             return value
         value = ops.cast(value, "float32")
-        if _for_converter.get() and not self.training:
-            return ops.cast(self._as_operator(value), dtype)
+        wanted = _for_converter.get()
+        if wanted is not None and not self.training:
+            rounded = self._as_operator(value)
+            return ops.cast(rounded if wanted(tap) else value, dtype)
         if tap.requantized and not self.training:
             value = self._in_the_scale_of_the_output(value)
         if tap.product and not self.training:

@@ -95,7 +95,9 @@ def quantize_apply(
     keeps = [getattr(scheme, name, False) for name in ("keeps_zeros", "keeps_clusters")]
     preserve(copy, taken, zeros=keeps[0], clusters=keeps[1])
     quantized = prepare(copy, _recipe(copy, layers, bits))
-    return put(quantized, FakeQuantizing())
+    paths = [path for path, _ in outermost_layers(quantized)]
+    whole = all(n in marks or isinstance(x, keras.layers.InputLayer) for n, x in enumerate(layers))
+    return put(quantized, FakeQuantizing(None if whole else [paths[number] for number in marks]))
 
 
 def _check_transform(transform: Any) -> None:

@@ -18,6 +18,7 @@ from litesmith.parametrize import (
     find_kernels,
     holder_of,
     is_parametrized,
+    mark_of,
     plain_weights,
     put,
     spread,
@@ -109,7 +110,8 @@ def strip_clustering_cqat(to_strip: keras.Model) -> keras.Model:
     known = origin(to_strip)
     if known is not None:
         remember(copy, known)
-    return put(copy, FakeQuantizing())
+    mark = mark_of(to_strip)
+    return put(copy, FakeQuantizing(mark.only if isinstance(mark, FakeQuantizing) else None))
 
 
 def _baked(model: keras.Model) -> dict[int, Any]:
