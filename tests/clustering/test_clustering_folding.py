@@ -340,6 +340,6 @@ def test_weights_walk_from_centroid_to_centroid(options, expected):
     assert (to_numpy(book.centroids)[0] == table).all()
 
 
-def test_a_study_freezes_assignments_at_the_end():
-    assert ls.Recipe(ls.Cluster(clusters=4)).laid_out(100).techniques[0].freeze == 80
+def test_a_study_freezes_assignments_half_way():
+    assert ls.Recipe(ls.Cluster(clusters=4)).laid_out(100).techniques[0].freeze == 50
     assert ls.Recipe(ls.Cluster(clusters=4, freeze=7)).laid_out(100).techniques[0].freeze == 7

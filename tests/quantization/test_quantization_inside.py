@@ -36,8 +36,8 @@ def attention():
 
 def recurrent():
     keras.utils.set_random_seed(1)
-    inputs = layers.Input((4, 6))
-    x = layers.LSTM(8, return_sequences=True, name="lstm")(inputs)
+    inputs = layers.Input((3, 6))
+    x = layers.LSTM(6, return_sequences=True, name="lstm")(inputs)
     x = layers.Bidirectional(layers.GRU(4, return_sequences=True), name="both")(x)
     x = layers.SimpleRNN(8, name="plain")(x)
     return keras.Model(inputs, layers.Dense(4, activation="softmax", name="head")(x))
