@@ -1,7 +1,6 @@
 """The contract of quantization: every kind of model, saved and loaded, stripped, exported."""
 
 import pytest
-from keras.config import backend
 
 import litesmith as ls
 from litesmith.testing import KINDS, check_technique
@@ -9,9 +8,9 @@ from litesmith.testing import KINDS, check_technique
 pytestmark = pytest.mark.every_backend
 
 
-# Unrolled and rounded step by step, recurrent layers take JAX and torch minutes to compile: one
-# backend has to do for them here; test_quantization_inside.py runs smaller ones on all.
-EVERY = [name for name in KINDS if name != "recurrent" or backend() == "tensorflow"]
+# Unrolled and rounded step by step, recurrent layers take minutes to compile in all the ways of the
+# contract: here their weights alone, and test_quantization_inside.py the whole of a smaller one.
+EVERY = [name for name in KINDS if name != "recurrent"]
 
 
 def test_the_contract_on_every_kind_of_model():
@@ -24,12 +23,22 @@ def test_the_contract_on_every_kind_of_model():
         (ls.Quantize(weights=4), ["functional", "shared layer"]),
         (ls.Quantize(weights=2), ["sequential"]),
         (ls.Quantize(weights=4, activations=None), ["sequential", "attention"]),
+        (ls.Quantize(activations=None), ["recurrent"]),
         (ls.Quantize(activations=16), ["sequential"]),
         (ls.Quantize(weights=4, ranges="learned"), ["functional"]),
         ([ls.Prune(sparsity=0.5), ls.Quantize()], ["sequential", "nested"]),
         ([ls.Cluster(clusters=4), ls.Quantize()], ["sequential", "functional"]),
     ],
-    ids=["four", "two", "weights only", "sixteen", "learned", "after pruning", "after clustering"],
+    ids=[
+        "four",
+        "two",
+        "weights only",
+        "recurrent",
+        "sixteen",
+        "learned",
+        "after pruning",
+        "after clustering",
+    ],
 )
 def test_the_contract_for_each_form(technique, kinds):
     check_technique(technique, kinds=kinds, fresh_process=False)
