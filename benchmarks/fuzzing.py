@@ -99,8 +99,14 @@ def reused_children(seconds: float = 30.0) -> Iterator[None]:
         return _lasting(module, **{**options, "timeout": seconds})
 
     with contextlib.ExitStack() as stack:
-        for place in (bench, litert_runner, calibration, exporting, files):
-            stack.enter_context(mock.patch.object(place, "Child", child))
+        for place, name in (
+            (bench, "Child"),
+            (litert_runner, "Child"),
+            (files, "Child"),
+            (calibration, "kept"),
+            (exporting, "kept"),
+        ):
+            stack.enter_context(mock.patch.object(place, name, child))
         stack.enter_context(mock.patch.object(litert_runner, "_PATIENCE", seconds))
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
