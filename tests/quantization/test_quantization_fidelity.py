@@ -261,11 +261,12 @@ def test_a_loaded_model_exports_what_the_saved_one_would(tmp_path):
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_what_ranges_cannot_follow_stays_float_and_is_told(tmp_path):
-    class Line(layers.Layer):  # what lies between its operations is no place
-        def call(self, inputs):
-            return inputs * 2.0 + 1.0
+class Line(layers.Layer):  # what lies between its operations is no place
+    def call(self, inputs):
+        return inputs * 2.0 + 1.0
 
+
+def test_what_ranges_cannot_follow_stays_float_and_is_told(tmp_path):
     def make():
         keras.utils.set_random_seed(1)
         inputs = layers.Input((8, 8, 3))
