@@ -163,6 +163,9 @@ def test_load(tmp_path):
     with pytest.raises(StudyError, match="a folder"):
         Study.load(tmp_path)
     path.write_bytes(b"\xff\xfe")
+    (tmp_path / "model.keras").write_bytes(b"PK")
+    with pytest.raises(StudyError, match="received the model .*; write --model .* --data DATA"):
+        Study.load(tmp_path / "model.keras")
     with pytest.raises(StudyError, match="received bytes that are no utf-8"):
         Study.load(path)
 

@@ -404,6 +404,13 @@ class Study(_Section):
                 received=f"{source} ({'a folder' if file.is_dir() else 'no such file'})",
                 fix="docs/study.md has an example; leave it out to run the built-in study",
             )
+        if file.suffix in (".keras", ".h5", ".hdf5", ".tflite"):
+            raise StudyError(
+                "study file",
+                expected="a TOML file",
+                received=f"the model {source}",
+                fix=f"write --model {source} --data DATA, with a --preset",
+            )
         try:
             text = file.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
