@@ -15,6 +15,7 @@ from litesmith.parametrize import (
     attach,
     count_calls,
     factors,
+    felt,
     find_kernels,
     find_scales,
     holder_of,
@@ -124,10 +125,13 @@ def start_links(
     for number, link in enumerate(links):
         if link.folded and scale is not None:
             factor = spread(factors(scale.layer), kernel.shape, scale.axes)
-            weight, scale = weight * factor, None
+            weight = weight * factor
+            if link in starting:
+                link.felt = felt(scale.layer, kernel.shape, scale.axes)
+            scale = None
         if link in starting:
             link.follow(list(links[:number]))
-            moved = link.start(keras.ops.convert_to_numpy(weight))
+            moved, link.felt = link.start(keras.ops.convert_to_numpy(weight)), None
             if moved is not None:
                 stored = keras.ops.where(weight == 0, kernel.variable.value, moved / factor)
                 kernel.variable.assign(stored)

@@ -22,20 +22,20 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::Deprecat
 def backbone():
     """Expansion, depthwise convolution, squeeze and excite, projection: EfficientNet's block."""
     inputs = keras.Input((8, 8, 1))
-    hidden = layers.Conv2D(12, 3, padding="same", use_bias=False)(inputs)
+    hidden = layers.Conv2D(24, 3, padding="same", use_bias=False)(inputs)
     hidden = layers.BatchNormalization(momentum=0.9)(hidden)
     stem = layers.Activation("swish")(hidden)
-    hidden = layers.Conv2D(24, 1, use_bias=False)(stem)
+    hidden = layers.Conv2D(64, 1, use_bias=False)(stem)
     hidden = layers.BatchNormalization(momentum=0.9)(hidden)
     hidden = layers.Activation("swish")(hidden)
     hidden = layers.DepthwiseConv2D(3, padding="same", use_bias=False)(hidden)
     hidden = layers.BatchNormalization(momentum=0.9)(hidden)
     hidden = layers.Activation("swish")(hidden)
     squeezed = layers.GlobalAveragePooling2D(keepdims=True)(hidden)
-    squeezed = layers.Conv2D(4, 1, activation="swish")(squeezed)
-    squeezed = layers.Conv2D(24, 1, activation="sigmoid")(squeezed)
+    squeezed = layers.Conv2D(8, 1, activation="swish")(squeezed)
+    squeezed = layers.Conv2D(64, 1, activation="sigmoid")(squeezed)
     hidden = layers.Multiply()([hidden, squeezed])
-    hidden = layers.Conv2D(12, 1, use_bias=False)(hidden)
+    hidden = layers.Conv2D(24, 1, use_bias=False)(hidden)
     hidden = layers.BatchNormalization(momentum=0.9)(hidden)
     hidden = layers.Add()([hidden, stem])
     return inputs, layers.GlobalMaxPooling2D()(hidden)
@@ -123,7 +123,7 @@ def test_cluster_the_whole_model_at_16(trained, data, tmp_path):
         "cluster_centroids_init": tfmot.clustering.keras.CentroidInitialization.LINEAR,
     }
     clustered_model = tfmot.clustering.keras.cluster_weights(model, **clustering_params)
-    compiled(clustered_model, 1e-3).fit(*data[0], epochs=10, verbose=0, validation_data=data[1])
+    compiled(clustered_model, 5e-4).fit(*data[0], epochs=6, verbose=0, validation_data=data[1])
     final_model = tfmot.clustering.keras.strip_clustering(clustered_model)
     artifact = ls.export(final_model, tmp_path / "clustered.tflite")
     for kernel in artifact.manifest.kernels:
@@ -146,7 +146,7 @@ def test_quantize_the_dense_layers(trained, data, tmp_path):
 
     annotated_model = keras.models.clone_model(model, clone_function=apply_quantization_to_dense)
     quant_aware_model = tfmot.quantization.keras.quantize_apply(annotated_model)
-    compiled(quant_aware_model, 1e-3).fit(*data[0], epochs=2, verbose=0, validation_data=data[1])
+    compiled(quant_aware_model, 5e-4).fit(*data[0], epochs=2, verbose=0, validation_data=data[1])
     names = [layer.name for layer in quant_aware_model.layers]
     assert sum(name.startswith("quant_dense") for name in names) == 3
     content = converted(quant_aware_model)
@@ -160,7 +160,7 @@ def test_quantize_the_whole_model(trained, data, tmp_path):
     file, baseline = trained
     model = keras.models.load_model(file)
     quant_aware_model = tfmot.quantization.keras.quantize_model(model)
-    compiled(quant_aware_model, 1e-3).fit(*data[0], epochs=2, verbose=0, validation_data=data[1])
+    compiled(quant_aware_model, 5e-4).fit(*data[0], epochs=2, verbose=0, validation_data=data[1])
     quant_aware_model.save(tmp_path / "quantized.keras")
     with tfmot.quantization.keras.quantize_scope():
         loaded = keras.models.load_model(tmp_path / "quantized.keras")

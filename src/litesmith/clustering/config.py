@@ -118,8 +118,9 @@ class Cluster(Technique):
         return [self._plan(kernel) for kernel in kernels]
 
     def _plan(self, kernel: Kernel) -> Plan:
-        # A scale a channel does no harm to codebooks that are a channel's own.
-        scale = kernel.scale if self.channels != 1 else None
+        scale = kernel.scale
+        if scale is not None and not scale.before and self.channels == 1:
+            scale = None  # a scale a channel does no harm to codebooks that are a channel's own
         if scale is not None and scale.reason:
             return Plan(kernel, reason=scale.reason)
         _, groups = group_ids(kernel.shape, kernel.layout.outputs, self.channels)

@@ -8,9 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from litesmith.clustering import assignment, core
+from litesmith.clustering import assignment, core, moments
 from litesmith.clustering.initialization import choose
-from litesmith.clustering.moments import Moments
 from litesmith.parametrize import Parametrization
 
 
@@ -69,12 +68,16 @@ class Codebook(Parametrization):
         self.channels, self.zero, self.pruned = channels, zero, pruned
         self.outputs, self._folded = tuple(outputs), folded
         self.group_ids, self.groups = core.group_ids(self.shape, self.outputs, channels)
-        self.moments: Moments | None = None  # only until it starts
+        self.moments: moments.Moments | None = None  # only until it starts
 
     @property
     def folded(self) -> bool:
-        """Whether it is about the folded kernel: not where each channel has its own codebook."""
+        """Whether it is about the folded kernel."""
         return self._folded
+
+    def folds(self, before: bool) -> bool:
+        """A scale of each output channel does no harm to codebooks that are a channel's own."""
+        return before or self.channels != 1
 
     def fold(self) -> None:
         """From now on it is about the folded kernel."""
@@ -111,15 +114,18 @@ class Codebook(Parametrization):
         """Choose centroids for the weight and assign its members.
 
         Assignments that data have chosen are not the nearest ones of the weights as they were, nor
-        are the centroids their means: the weights themselves become what is used.
+        are the centroids their means: the weights themselves become what is used. Those that
+        nothing depends on have no say in the centroids, and become what is used, too.
         """
         groups = np.broadcast_to(self.group_ids, self.shape)
         if self.zero == "pinned" and (weight == 0).any():
             self.zero = "kept"
-        rows = [
-            self._row(weight[groups == group] if self.groups > 1 else weight)
-            for group in range(self.groups)
-        ]
+        felt = np.ones((1,) * weight.ndim, bool) if self.felt is None else self.felt
+        felt = np.broadcast_to(felt, self.shape)
+        rows = []
+        for group in range(self.groups):
+            own = groups == group
+            rows.append(self._row(weight[own & felt] if (own & felt).any() else weight[own]))
         table = np.stack(rows)
         self.centroids.assign(self._padded(table))
         near = core.nearest(ops.convert_to_tensor(weight), self._table(), self.group_ids)
@@ -128,7 +134,9 @@ class Codebook(Parametrization):
         if self.moments is not None:
             index, table = self._settled(weight, index, table)
             self.centroids.assign(self._padded(table))
-            moved = table[np.broadcast_to(self.group_ids, self.shape), index]
+            moved = table[groups, index]
+        elif not felt.all():
+            moved = np.where(felt, weight, table[groups, index])
         self.index.assign(index.astype("uint8"))
         return moved
 

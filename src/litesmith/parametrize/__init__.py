@@ -3,7 +3,7 @@
 from litesmith.parametrize.baking import bake
 from litesmith.parametrize.copying import copy_model
 from litesmith.parametrize.decomposing import is_norm, norm_factors
-from litesmith.parametrize.folding import factors, spread, unfold
+from litesmith.parametrize.folding import factors, felt, spread, unfold
 from litesmith.parametrize.inputs import hear_inputs
 from litesmith.parametrize.internals import (
     bare_operations,
@@ -61,6 +61,7 @@ __all__ = [
     "detach",
     "edges",
     "factors",
+    "felt",
     "find_kernels",
     "find_scales",
     "following",

@@ -23,6 +23,9 @@ from litesmith.parametrize.telling import told
 
 layers = keras.layers
 
+# A channel whose variance is less than so many ε of its BatchNorm is as good as constant.
+_CONSTANT = 1e-3
+
 
 def factors(scale: keras.layers.Layer) -> Any:
     """What a layer multiplies each channel by in inference: γ/σ; 1 where it is 0.
@@ -44,6 +47,30 @@ def factors(scale: keras.layers.Layer) -> Any:
 def spread(factor: Any, shape: Sequence[int], axes: Sequence[int]) -> Any:
     """Factors [channels] in a shape that broadcasts to the kernel's."""
     return ops.reshape(factor, [size if axis in axes else 1 for axis, size in enumerate(shape)])
+
+
+def felt(scale: keras.layers.Layer, shape: Sequence[int], axes: Sequence[int]) -> np.ndarray | None:
+    """Which weights change what the layer gives, as the BatchNorm's statistics tell.
+
+    A unit that never fires has no variance, so that its BatchNorm divides by √ε alone: the folded
+    weights of such a channel are the largest of all, and nothing depends on them but a bias.
+
+    Args:
+        scale: the layer that scales the kernel.
+        shape: the kernel's.
+        axes: the kernel's axes that the channels are.
+
+    Returns:
+        bool, of a shape that broadcasts to the kernel's; None where there is nothing to tell, or
+        all channels are constant.
+    """
+    if not isinstance(scale, layers.BatchNormalization):
+        return None
+    variance = ops.convert_to_numpy(scale.moving_variance)
+    alive = variance >= _CONSTANT * scale.epsilon
+    if alive.all() or not alive.any():
+        return None
+    return alive.reshape([n if axis in axes else 1 for axis, n in enumerate(shape)])
 
 
 def unfold(

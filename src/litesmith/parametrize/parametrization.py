@@ -62,6 +62,18 @@ class Parametrization(keras.layers.Layer):
         """Whether `transform` is about the weight as it is after BatchNorm has been folded in."""
         return False
 
+    def folds(self, before: bool) -> bool:
+        """Whether what it promises is about the folded weight, given where the scale is.
+
+        Args:
+            before: whether what the layer takes is scaled, not what it gives.
+        """
+        return False
+
+    # Which folded weights anything depends on, where some are of channels that never vary; bool, of
+    # a shape that broadcasts to the weight's. Known only until it starts.
+    felt: np.ndarray | None = None
+
     def fold(self) -> None:
         """Told, before training, that from now on it is about the folded weight."""
         raise NotImplementedError(f"{type(self).__name__} is not about folded weights")

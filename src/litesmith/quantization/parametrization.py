@@ -101,11 +101,17 @@ class Grid(Parametrization):
     def _learns(self) -> bool:
         return self.learned and self.searched and not self.shared
 
-    def start(self, weight: np.ndarray) -> None:
-        """The scale of the weight as it is."""
-        if self.searched:
-            scale = core.best_scale(ops.convert_to_tensor(weight), self.bits, self.reduced)
-            self.scale.assign(ops.broadcast_to(scale, self.scale.shape))
+    def start(self, weight: np.ndarray) -> np.ndarray | None:
+        """The scale of the weight as it is; what nothing depends on is cut to what it reaches."""
+        if not self.searched:
+            return None
+        known = weight if self.felt is None else np.where(self.felt, weight, 0.0)
+        scale = core.best_scale(ops.convert_to_tensor(known), self.bits, self.reduced)
+        self.scale.assign(ops.broadcast_to(scale, self.scale.shape))
+        if self.felt is None:
+            return None
+        end = ops.convert_to_numpy(scale) * core.limit(self.bits)
+        return np.where(self.felt, weight, np.clip(weight, -end, end))
 
     def scale_of(self, weight: Any) -> Any:
         """The scale in inference; of `scale_shape`, or that of `channels`."""

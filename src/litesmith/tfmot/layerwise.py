@@ -304,8 +304,8 @@ def settle(model: Any) -> None:
 
 
 def _foldable(layer: keras.layers.Layer) -> bool:
-    """Whether the layer has a codebook over all of its channels."""
-    return any(link.makes_few for link in holder_of(layer).links)
+    """Whether the layer has a codebook that a scale can do harm to."""
+    return any(link.folds(before=True) for link in holder_of(layer).links)
 
 
 def _trained(layer: keras.layers.Layer) -> bool:
@@ -329,10 +329,10 @@ def start_anew(layer: keras.layers.Layer, scales: dict[int, Any]) -> None:
             zip(holder.chains(), variables, strict=True)
         ):
             scale = scales.get(id(variable))
-            few = [link for link in links if link.makes_few]
-            if scale is not None and few and not scale.reason:
+            about = [] if scale is None else [one for one in links if one.folds(scale.before)]
+            if scale is not None and about and not scale.reason:
                 holder.scaled(number, scale)
-                for link in few:
+                for link in about:
                     link.fold()
             else:
                 scale = None
