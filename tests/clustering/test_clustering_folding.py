@@ -91,6 +91,45 @@ def test_no_more_values_than_clusters_in_the_tflite_and_in_the_plain_model(name)
     )
 
 
+@pytest.mark.parametrize("name", ["before", "conv", "depthwise", "dense"])
+def test_codebooks_of_a_channel_hold_in_the_tflite(name):
+    shape, parts = FOLDED[name]
+    recipe = ls.Recipe.of(ls.Cluster(clusters=3, granularity=ls.PerChannel(), where=".*"))
+    prepared = ls.prepare(chain(shape, *parts()), recipe)
+    float_model = convert(ls.strip(prepared))
+    assert not list(promises.broken_in_file(prepared, recipe, float_model, float_model.content))
+    stored = promises.kernels_in_file(float_model, float_model.content).values()
+    for values in stored:
+        assert values.size > 3
+        # LiteRT's channels are first, but last in a depthwise kernel.
+        rows = np.moveaxis(values, -1, 0) if name == "depthwise" else values
+        assert max(len(np.unique(row)) for row in rows) <= 3
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("technique", [ls.Cluster(clusters=16), ls.Quantize(weights=4)])
+def test_units_that_never_fire_have_no_say(technique):
+    # A BatchNorm divides them by √ε alone: folded, their weights are by far the largest.
+    model = chain((40,), layers.Dense(64, "relu"), norm(), layers.Dense(24))
+    first, scale, last = model.layers[1:]
+    for weight, value in zip(scale.weights, (1.0, 0.5, 0.4, 1.0), strict=True):
+        weight.assign(np.full(weight.shape, value))
+    dead = np.arange(64) % 4 == 0
+    kernel, bias = to_numpy(first.kernel).copy(), to_numpy(first.bias).copy()
+    kernel[:, dead], bias[dead] = 0.0, -1.0
+    first.set_weights([kernel, bias])
+    scale.moving_variance.assign(np.where(dead, 1e-30, 1.0))
+    scale.moving_mean.assign(np.where(dead, 0.0, 0.4))
+    prepared = ls.prepare(model, technique)
+    x = RNG.normal(size=(64, 40)).astype("float32")
+    wrong = to_numpy(prepared(x)) - to_numpy(model(x))
+    wrong -= wrong.mean(axis=0)  # a dead unit is a constant, which the bias takes up in training
+    assert wrong.std() < 0.2 * to_numpy(model(x)).std()
+    np.testing.assert_allclose(
+        to_numpy(ls.strip(prepared)(x)), to_numpy(prepared(x)), rtol=1e-3, atol=1e-3
+    )
+
+
 def test_stock_clustering_of_the_stored_kernel_would_not_hold():
     # What the promise is worth: the same values clustered without regard to BatchNorm.
     shape, parts = FOLDED["conv"]

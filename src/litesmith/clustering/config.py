@@ -119,7 +119,7 @@ class Cluster(Technique):
 
     def _plan(self, kernel: Kernel) -> Plan:
         scale = kernel.scale
-        if scale is not None and not scale.before and self.channels == 1:
+        if scale is not None and scale.reason and self.channels == 1 and not scale.before:
             scale = None  # a scale a channel does no harm to codebooks that are a channel's own
         if scale is not None and scale.reason:
             return Plan(kernel, reason=scale.reason)

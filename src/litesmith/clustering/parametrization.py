@@ -35,6 +35,7 @@ class Codebook(Parametrization):
         pruned: whether the zeros are made by a parametrization before this one.
     """
 
+    can_fold = True
     fields = (
         "clusters",
         "initialization",
@@ -74,10 +75,6 @@ class Codebook(Parametrization):
     def folded(self) -> bool:
         """Whether it is about the folded kernel."""
         return self._folded
-
-    def folds(self, before: bool) -> bool:
-        """A scale of each output channel does no harm to codebooks that are a channel's own."""
-        return before or self.channels != 1
 
     def fold(self) -> None:
         """From now on it is about the folded kernel."""

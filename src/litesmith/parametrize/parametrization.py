@@ -50,6 +50,8 @@ class Parametrization(keras.layers.Layer):
     makes_zeros: ClassVar[bool] = False
     # Whether the values it makes are few over the whole kernel, which those after it keep.
     makes_few: bool = False
+    # Whether it can be told to be about the folded weight (`fold`).
+    can_fold: ClassVar[bool] = False
 
     def __init__(self, *, shape: tuple[int, ...], calls_per_step: int = 1, **options: Any):
         options["dtype"], options["autocast"] = "float32", False
@@ -60,14 +62,6 @@ class Parametrization(keras.layers.Layer):
     @property
     def folded(self) -> bool:
         """Whether `transform` is about the weight as it is after BatchNorm has been folded in."""
-        return False
-
-    def folds(self, before: bool) -> bool:
-        """Whether what it promises is about the folded weight, given where the scale is.
-
-        Args:
-            before: whether what the layer takes is scaled, not what it gives.
-        """
         return False
 
     # Which folded weights anything depends on, where some are of channels that never vary; bool, of

@@ -305,7 +305,7 @@ def settle(model: Any) -> None:
 
 def _foldable(layer: keras.layers.Layer) -> bool:
     """Whether the layer has a codebook that a scale can do harm to."""
-    return any(link.folds(before=True) for link in holder_of(layer).links)
+    return any(link.can_fold for link in holder_of(layer).links)
 
 
 def _trained(layer: keras.layers.Layer) -> bool:
@@ -329,7 +329,7 @@ def start_anew(layer: keras.layers.Layer, scales: dict[int, Any]) -> None:
             zip(holder.chains(), variables, strict=True)
         ):
             scale = scales.get(id(variable))
-            about = [] if scale is None else [one for one in links if one.folds(scale.before)]
+            about = [link for link in links if link.can_fold]
             if scale is not None and about and not scale.reason:
                 holder.scaled(number, scale)
                 for link in about:
