@@ -10,7 +10,7 @@ layers = keras.layers
 
 
 def digits():
-    """Handwritten digits, shuffled (the file is sorted by writer): 1,297 to train on, 500 to test."""
+    """Handwritten digits, shuffled, as they lie by writer: 1,297 to train on, 500 to test."""
     x, y = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(x))
     x, y = (x[order].reshape(-1, 8, 8, 1) / 16.0).astype("float32"), y[order].astype("int32")
