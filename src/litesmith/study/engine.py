@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
-import json
 import os
 import shlex
-import shutil
-import time
 import traceback
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -25,18 +20,16 @@ from litesmith.benchmarking import benchmark
 from litesmith.benchmarking.machine import machine
 from litesmith.comparison import compare
 from litesmith.comparison.results import Latency, Memory, Size, StudyResult, VariantResult
-from litesmith.errors import LitesmithError, LitesmithWarning, OutputError
+from litesmith.errors import LitesmithError, OutputError
 from litesmith.export import calibrate, convert, export
 from litesmith.export.presets import CALIBRATED
-from litesmith.recipe import prepare, strip
-from litesmith.report import Report
-from litesmith.study import changed, fidelity, histograms, measure, teaching, training
-from litesmith.study.file import Study, Training
+from litesmith.study import changed, fidelity, histograms, measure
+from litesmith.study.file import Study
 from litesmith.study.plan import Job, Plan, make_plan
 from litesmith.study.progress import Event, Kind, Progress
 from litesmith.study.replay import Recorder, Replay
-from litesmith.study.store import EVENTS, Store, fingerprint
-from litesmith.summaries import Summaries
+from litesmith.study.store import Store, fingerprint
+from litesmith.study.trainer import Trained, Trainer, timed
 
 BUILTIN = "builtin:digits"  # what runs where no file is named
 _PHASES = ("prepare", "fit", "export", "evaluate", "benchmark")
@@ -84,19 +77,6 @@ def run(
         return engine.run()
 
 
-@dataclasses.dataclass
-class _Trained:
-    """A Keras model that is ready to be exported, and what has been made of it so far."""
-
-    model: keras.Model
-    report: Report | None = None
-    simulation: keras.Model | None = None  # where the file is simulated by the prepared model
-    float_model: Any = None
-    calibration: Any = None
-    keras_metrics: dict[str, float] | None = None
-    outputs: Any = None
-
-
 class _Engine:
     def __init__(self, plan: Plan, store: Store, progress: Progress, command: str):
         self.plan, self.store, self.progress, self.command = plan, store, progress, command
@@ -105,7 +85,7 @@ class _Engine:
         self.versions |= {"litesmith": __version__, "backend": keras.backend.backend()}
         # The baseline's conversion and calibration serve many variants, and are charged to none.
         self.seconds = {"convert": 0.0, "calibrate": 0.0}
-        self.taught: tuple[Any, Any] | None = None
+        self.trainer = Trainer(plan, store, self._pass_on, self._phase)
         self.weights: histograms.Weights | None = None  # the baseline's, folded
         self.changes = changed.Changes(plan.head.kind, plan.data.test)
 
@@ -116,7 +96,9 @@ class _Engine:
             files.write_text(self.store.folder / "study.toml", self.study.text)
         self.result = self._result()
         self.store.save(self.result)
-        self.baseline = _Trained(self._trained_model())
+        self.baseline = Trained(self.trainer.baseline(self.versions))
+        if self.plan.baseline is not None:
+            self.seconds["baseline"] = self.trainer.seconds
         self.identity = self._identity()
         for number, job in enumerate(jobs, 1):
             self._tell("variant", job.variant.name, number=number, total=len(jobs))
@@ -125,51 +107,6 @@ class _Engine:
             gc.collect()  # the variant's models and their compiled functions
         self._report()
         return self.result
-
-    # ----------------------------------------------------------------- the baseline
-
-    def _trained_model(self) -> keras.Model:
-        """The baseline: as its source gives it, or trained here, or trained here before."""
-        settings = self.plan.baseline
-        if settings is None:
-            return self.plan.model
-        path, record = self.store.folder / "baseline.keras", self.store.folder / "baseline.json"
-        mark = fingerprint(
-            source=self.plan.source(),
-            data=self.plan.summary["sha256"],
-            training=settings.model_dump(exclude={"distill"}),  # a baseline has no teacher
-            loss=self.study.model.loss,
-            seed=self.study.seed,
-            versions=self.versions,
-        )
-        if not (self.store.resume and _is_baseline(path, record, mark)):
-            self._tell("phase", "baseline", "training the baseline")
-            start = time.perf_counter()
-            history = training.fit(
-                self.plan.model,
-                self.plan.data,
-                settings,
-                loss=self.plan.loss,
-                metrics=self.plan.fit_metrics,
-                seed=self.study.seed,
-                name="baseline",
-                progress=self._pass_on,
-            )
-            seconds = time.perf_counter() - start
-            record.unlink(missing_ok=True)
-            with files.atomic(path) as temporary:
-                self.plan.model.save(temporary)
-            content = {
-                "fingerprint": mark,
-                "sha256": files.sha256(path),
-                "seconds": seconds,
-                "history": history,
-            }
-            self.store.write_json(record, content)
-        self.seconds["baseline"] = json.loads(record.read_text())["seconds"]
-        # Also where it was trained just now: a resumed study starts from the very same state.
-        self.plan.model.load_weights(path)
-        return self.plan.model
 
     def _identity(self) -> dict[str, Any]:
         """What a finished variant depends on, apart from its own settings."""
@@ -227,7 +164,7 @@ class _Engine:
             trained = self.baseline
             self._convert(job, trained, self.seconds)
         else:
-            trained = self._train(job, result, folder)
+            trained = self.trainer.variant(job, result, folder, self.baseline.model)
         with self._phase(result, "export"):
             self._convert(job, trained, {})
             artifact = self._export(job, trained, folder / "model.tflite")
@@ -251,86 +188,20 @@ class _Engine:
         result.artifact = self.store.relative(Path(artifact.path))
         result.sha256 = artifact.sha256
 
-    def _train(self, job: Job, result: VariantResult, folder: Path) -> _Trained:
-        """Prepare, fine-tune and strip a copy of the baseline."""
-        assert job.recipe is not None and job.training is not None
-        keras.utils.set_random_seed(job.seed)
-        result.timeline = "\n".join(str(stage.recipe) for stage in job.stages)
-        self.store.log(f"{job.variant.name}: the recipe's time line\n{result.timeline}")
-        model = self.baseline.model
-        history: dict[str, list[float]] = {}
-        samples = self.plan.data.train.take(self.study.data.calibration_samples).x
-        for number, stage in enumerate(job.stages):
-            with warnings.catch_warnings():  # the plan has noted what it warns of
-                warnings.simplefilter("ignore", LitesmithWarning)
-                with self._phase(result, "prepare"):
-                    model = prepare(model, stage.recipe, steps=stage.steps, calibration=samples)
-                    training.reseed(model, job.seed + number)
-            if stage.steps:
-                with self._phase(result, "fit"):
-                    taught, loss = self._lesson(stage.training, result)
-                    told = training.fit(
-                        model,
-                        taught,
-                        stage.training,
-                        loss=loss,
-                        metrics=self.plan.fit_metrics,
-                        seed=job.seed + number,
-                        name=job.variant.name,
-                        progress=self._pass_on,
-                        callbacks=self._summaries(folder, number, len(job.stages)),
-                        total=stage.steps,
-                    )
-                for name, values in told.items():
-                    history.setdefault(name, []).extend(values)
-                self.store.write_json(folder / "history.json", history)
-        prepared = model
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", LitesmithWarning)
-            stripped = strip(prepared)
-        result.notes.extend(str(warning.message) for warning in caught)
-        with files.atomic(folder / "stripped.keras") as temporary:
-            stripped.save(temporary)
-        simulates = any(technique.simulates for technique in job.recipe)
-        return _Trained(stripped, prepared.report, prepared if simulates else None)
-
-    def _summaries(self, folder: Path, stage: int, stages: int) -> list[keras.callbacks.Callback]:
-        """What writes the techniques' progress for TensorBoard, where the study asks for it."""
-        if not self.study.tensorboard:
-            return []
-        if stage == 0:
-            shutil.rmtree(folder / EVENTS, ignore_errors=True)  # of a run that did not end
-        name = f"{EVENTS}/stage-{stage + 1}" if stages > 1 else EVENTS
-        return [Summaries(folder / name, metrics=True)]
-
-    def _lesson(self, settings: Training, result: VariantResult) -> tuple[Any, Any]:
-        """The data and the loss to fine-tune with: the baseline's answers beside the labels."""
-        plan = self.plan
-        if not settings.distill:
-            return plan.data, plan.loss
-        if not teaching.affordable(len(plan.data.train), plan.head):
-            result.notes.append("not distilled: the baseline's answers would take over a gigabyte")
-            return plan.data, plan.loss
-        if self.taught is None:
-            with evaluation.runner(self.baseline.model) as teacher:
-                answers = evaluation.predict(teacher, plan.data.train)[0]
-            self.taught = teaching.lesson(plan.data, plan.head, answers, self.study.model.loss)
-        return self.taught
-
-    def _convert(self, job: Job, trained: _Trained, seconds: dict[str, float]) -> None:
+    def _convert(self, job: Job, trained: Trained, seconds: dict[str, float]) -> None:
         """Convert and, where the preset needs it, calibrate: both once a Keras model."""
         if trained.float_model is None:
-            with _timed(seconds, "convert"):
+            with timed(seconds, "convert"):
                 trained.float_model = convert(trained.model)
         wanted = job.variant.quantize in CALIBRATED and trained.float_model.trained is None
         if wanted and trained.calibration is None:
             samples = self.study.data.calibration_samples
-            with _timed(seconds, "calibrate"):
+            with timed(seconds, "calibrate"):
                 trained.calibration = calibrate(
                     trained.float_model, self.plan.data.train.take(samples).x, samples=samples
                 )
 
-    def _export(self, job: Job, trained: _Trained, path: Path) -> Any:
+    def _export(self, job: Job, trained: Trained, path: Path) -> Any:
         """Write the `.tflite`."""
         return export(
             trained.float_model,
@@ -350,7 +221,7 @@ class _Engine:
         after = histograms.weights(Path(artifact.path).read_bytes(), artifact.manifest.kernels)
         histograms.add(result.layers, after, self.weights)
 
-    def _evaluate(self, trained: _Trained, artifact: Any, result: VariantResult) -> None:
+    def _evaluate(self, trained: Trained, artifact: Any, result: VariantResult) -> None:
         """Score the `.tflite` and its Keras model on the test split."""
         test, metrics = self.plan.data.test, self.study.model.metrics
         if trained.outputs is None:
@@ -373,7 +244,7 @@ class _Engine:
         result.keras_metrics = dict(trained.keras_metrics or {})
         result.agreement = scored.agreement
 
-    def _fidelity(self, job: Job, trained: _Trained, artifact: Any, result: VariantResult) -> None:
+    def _fidelity(self, job: Job, trained: Trained, artifact: Any, result: VariantResult) -> None:
         """Compare an integer file with what its training simulated."""
         if trained.simulation is not None and job.variant.quantize in CALIBRATED:
             test = self.plan.data.test.take(fidelity.SAMPLES)
@@ -420,7 +291,7 @@ class _Engine:
     @contextmanager
     def _phase(self, result: VariantResult, phase: str) -> Iterator[None]:
         self._tell("phase", result.name, phase)
-        with _timed(result.seconds, phase):
+        with timed(result.seconds, phase):
             yield
 
     def _tell(
@@ -432,24 +303,6 @@ class _Engine:
         place = f" {event.number}/{event.total}" if event.total else ""
         self.store.log(f"{event.name or 'study'}: {event.kind}{place} {event.text}")
         self.progress(event)
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[what] = round(seconds.get(what, 0.0) + time.perf_counter() - start, 4)
-
-
-def _is_baseline(path: Path, record: Path, mark: str) -> bool:
-    """Whether the folder holds the baseline that would be trained now, whole."""
-    try:
-        content = json.loads(record.read_text())
-        return content["fingerprint"] == mark and files.sha256(path) == content["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def _version(package: str) -> str | None:
