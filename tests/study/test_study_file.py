@@ -6,7 +6,7 @@ import pytest
 
 from litesmith.errors import StudyError
 from litesmith.study import Study, Training
-from litesmith.study.file import BASELINE_POLICY, FINE_TUNE_POLICY
+from litesmith.study.settings import BASELINE_POLICY, FINE_TUNE_POLICY
 
 SHORTEST = '[model]\nsource = "model.keras"\n[data]\nsource = "digits"\n'
 

@@ -9,7 +9,7 @@ import pytest
 import litesmith as ls
 from litesmith.data import Dataset, Split
 from litesmith.study import training
-from litesmith.study.file import FINE_TUNE_POLICY
+from litesmith.study.settings import FINE_TUNE_POLICY
 from litesmith.study.stages import split
 
 PRUNE, CLUSTER, QUANTIZE = ls.Prune(sparsity=0.5), ls.Cluster(clusters=4), ls.Quantize()

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from litesmith.study import presets
-from litesmith.study.file import DataSection, ModelSection, Study, Training, Variant
+from litesmith.study.file import DataSection, ModelSection, Study, Variant
 from litesmith.study.progress import Event, Progress
+from litesmith.study.settings import Training
 
 if TYPE_CHECKING:
     from litesmith.study.engine import run

@@ -29,7 +29,8 @@ from litesmith.export.trained import check_fits
 from litesmith.parametrize import copy_model
 from litesmith.recipe import Recipe
 from litesmith.study import losses, training
-from litesmith.study.file import FINE_TUNE_POLICY, Study, Training, Variant
+from litesmith.study.file import Study, Variant
+from litesmith.study.settings import FINE_TUNE_POLICY, Training
 from litesmith.study.stages import Stage, split
 from litesmith.study.store import derived_seed
 from litesmith.summaries import check_tensorboard

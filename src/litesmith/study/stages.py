@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable
 
 from litesmith.recipe import Recipe
-from litesmith.study.file import Training
+from litesmith.study.settings import Training
 
 # What the last stage gets of the steps: assignments are good from the start.
 _LAST_SHARE = 1 / 6

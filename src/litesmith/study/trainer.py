@@ -20,9 +20,9 @@ from litesmith.errors import LitesmithWarning
 from litesmith.recipe import prepare, strip
 from litesmith.report import Report
 from litesmith.study import teaching, training
-from litesmith.study.file import Training
 from litesmith.study.plan import Job, Plan
 from litesmith.study.progress import Event, Progress
+from litesmith.study.settings import Training
 from litesmith.study.store import EVENTS, Store, fingerprint
 from litesmith.summaries import Summaries
 

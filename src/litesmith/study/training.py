@@ -15,8 +15,8 @@ import keras
 import numpy as np
 
 from litesmith.errors import LitesmithError, StudyError, did_you_mean
-from litesmith.study.file import Training
 from litesmith.study.progress import Event, Progress
+from litesmith.study.settings import Training
 
 WARM_UP = 0.05  # share of the steps
 
