@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from litesmith.parametrize import (
     Kernel,
@@ -128,15 +129,32 @@ def start_links(
             weight = weight * factor
             if link in starting:
                 link.felt = felt(scale.layer, kernel.shape, scale.axes)
-            scale = None
         if link in starting:
             link.follow(list(links[:number]))
-            moved, link.felt = link.start(keras.ops.convert_to_numpy(weight)), None
+            moved = link.start(keras.ops.convert_to_numpy(weight))
             if moved is not None:
                 stored = keras.ops.where(weight == 0, kernel.variable.value, moved / factor)
+                if link.felt is not None and scale is not None and scale.before:
+                    _take_up(kernel, scale, link.felt, stored)
                 kernel.variable.assign(stored)
                 weight = keras.ops.where(weight == 0, weight, moved)
+            link.felt = None
+        if link.folded:
+            scale = None
         weight = link.transform(keras.ops.copy(weight), training=False)
+
+
+def _take_up(kernel: Kernel, scale: Scale, felt: np.ndarray, stored: Any) -> None:
+    """Have the bias take up what constant inputs give otherwise with the new weights of theirs.
+
+    A BatchNorm gives β for an input that is always its mean.
+    """
+    layer, beta = kernel.owners[-1][1], getattr(scale.layer, "beta", None)
+    bias = getattr(layer, "bias", None)
+    if beta is None or bias is None or not isinstance(layer, keras.layers.Dense):
+        return
+    lost = np.where(felt, 0.0, kernel.value() - keras.ops.convert_to_numpy(stored))
+    bias.assign_add(lost.T @ keras.ops.convert_to_numpy(beta))
 
 
 def recreated(link: Parametrization) -> Parametrization:

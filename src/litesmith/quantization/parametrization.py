@@ -103,11 +103,13 @@ class Grid(Parametrization):
 
     def start(self, weight: np.ndarray) -> np.ndarray | None:
         """The scale of the weight as it is; what nothing depends on is cut to what it reaches."""
-        if not self.searched:
+        if self.felt is None and not self.searched:
             return None
         known = weight if self.felt is None else np.where(self.felt, weight, 0.0)
-        scale = core.best_scale(ops.convert_to_tensor(known), self.bits, self.reduced)
-        self.scale.assign(ops.broadcast_to(scale, self.scale.shape))
+        choose = core.best_scale if self.searched else core.grid_scale
+        scale = choose(ops.convert_to_tensor(known), self.bits, self.reduced)
+        if self.searched:
+            self.scale.assign(ops.broadcast_to(scale, self.scale.shape))
         if self.felt is None:
             return None
         end = ops.convert_to_numpy(scale) * core.limit(self.bits)
