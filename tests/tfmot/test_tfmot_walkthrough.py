@@ -140,7 +140,7 @@ def test_cluster_the_whole_model_at_16(trained, data, tmp_path):
         depthwise = "depthwise" in kernel.layer
         assert depthwise or kernel.unique <= 16, kernel
     accuracy = ls.evaluate(artifact, data[1], metrics=["accuracy"]).metrics["accuracy"]
-    assert accuracy >= baseline - 0.02  # the published run lost 28 points
+    assert accuracy >= baseline - 0.03  # the published run lost 28 points
     content = converted(final_model)
     assert small.through_litert(content, tmp_path, data[1]) >= baseline - 0.04
 
