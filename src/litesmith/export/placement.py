@@ -141,6 +141,7 @@ def manager(
 
     made = recipe_manager.RecipeManager()
     names = qtyping.TFLOperationName
+    floats = _floats(read, bits)
     made.add_static_config(".*", names.ALL_SUPPORTED, activations, 8)
     for place in post_training.places(read):
         scope = post_training.exactly(place)
@@ -149,6 +150,9 @@ def manager(
         if not place.main:  # nobody calibrates the bodies of loops
             post_training.add(made, scope, "float32", place.name)
             post_training.add(made, scope, "dynamic_int8", place.name)
+            continue
+        if floats.issuperset(place.gives) and place.gives:
+            post_training.add(made, scope, "float32", place.name)
             continue
         if unknown.intersection(place.tensors):
             post_training.add(made, scope, "float32", place.name)
@@ -161,6 +165,41 @@ def manager(
             elif asked == 4 and place.name in ("CONV_2D", "FULLY_CONNECTED"):
                 made.add_static_config(scope, names(place.name), activations, 4)
     return made
+
+
+def _floats(read: flatbuffer.Flatbuffer, bits: Mapping[str, int | None]) -> frozenset[str]:
+    """Tensors that stay float because somebody has left layers out.
+
+    Operators with weights follow their bits. The others compute in integers where something they
+    take is in integers; those that only inputs of the model reach, where something that takes them
+    does.
+    """
+    graph = read.subgraphs[0]
+    products = {id(each): bits[weight] for each, weight, *_ in _products(read) if weight in bits}
+    if None not in products.values():
+        return frozenset()
+    whole: dict[int, bool] = {}  # whether a tensor is in integers, where that is known
+    open_ones = []
+    for operator in graph.operators:
+        taken = [i for i in operator.inputs if i >= 0 and not graph.tensors[i].constant]
+        if id(operator) in products:
+            known: bool | None = products[id(operator)] is not None
+        else:
+            told = [whole[index] for index in taken if index in whole]
+            known = any(told) if told else None
+        if known is None:
+            open_ones.append(operator)
+        else:
+            whole.update(dict.fromkeys(operator.outputs, known))
+    takers: dict[int, list[flatbuffer.Operator]] = {}
+    for operator in graph.operators:
+        for index in operator.inputs:
+            takers.setdefault(index, []).append(operator)
+    for operator in reversed(open_ones):
+        users = [user for index in operator.outputs for user in takers.get(index, ())]
+        known = any(whole.get(index, False) for user in users for index in user.outputs)
+        whole.update(dict.fromkeys(operator.outputs, known))
+    return frozenset(graph.tensors[index].name for index, known in whole.items() if not known)
 
 
 def place(

@@ -107,6 +107,7 @@ class _Place:
     main: bool
     table: bool = False  # whether its first input is a float constant
     tensors: tuple[str, ...] = ()  # all it takes and gives
+    gives: tuple[str, ...] = ()
 
 
 def places(read: flatbuffer.Flatbuffer) -> Iterator[_Place]:
@@ -128,7 +129,10 @@ def places(read: flatbuffer.Flatbuffer) -> Iterator[_Place]:
             first = graph.tensors[operator.inputs[0]] if operator.inputs else None
             table = first is not None and first.constant and first.type == "FLOAT32"
             touched = tuple(names[i] for i in (*operator.inputs, *operator.outputs) if i >= 0)
-            yield _Place(operator.name, scope(around), constants, number == 0, table, touched)
+            gives = tuple(names[i] for i in operator.outputs)
+            yield _Place(
+                operator.name, scope(around), constants, number == 0, table, touched, gives
+            )
         yield _Place("INPUT", scope(graph.inputs), (), number == 0)
         yield _Place("OUTPUT", scope(graph.outputs), (), number == 0)
 

@@ -137,6 +137,20 @@ def round_half_away(value: Any) -> Any:
     return ops.sign(value) * ops.floor(ops.abs(value) + 0.5)
 
 
+def mean_of_integers(value: Any, scale: Any, zero: Any) -> Any:
+    """A mean of values on a grid, on the grid as LiteRT's average pool puts it there.
+
+    It rounds the mean of the integers, zero point included, halves away from zero. A window of odd
+    size has no halves; that of even size gets its halves exactly, but for the floats' own rounding.
+
+    Args:
+        value: tensor, the mean.
+        scale, zero: of the grid, scalars.
+    """
+    mean = value / scale + zero
+    return (ops.sign(mean) * ops.floor(ops.abs(mean) + (0.5 + 1e-4)) - zero) * scale
+
+
 def round_twice(value: Any, multiplier: Any) -> Any:
     """A product of an accumulator and a multiplier below 1 as LiteRT's own kernels round it.
 

@@ -84,7 +84,7 @@ def map_tensors(
     # First as when the model was prepared, then what has no range for another reason.
     for known in (None, ranged):
         while True:
-            places = _match(asked, values, events, cells)
+            places = _match(asked, values, events, cells, ranged)
             turned = _turned(asked, places)
             places.update(turned)
             lost = frozenset(
@@ -160,8 +160,12 @@ def _match(
     values: Mapping[str, np.ndarray],
     events: Sequence[Event],
     cells: Container[tuple[int, int]],
+    ranged: Container[str] | None,
 ) -> dict[str, tuple[Place, ...]]:
-    """The places of each tensor: the first layer that gives it, or else all that take it."""
+    """The places of each tensor: the first layer that gives it, or else all that take it.
+
+    Behind a bias that is zero two places have the same numbers: that with a range is meant.
+    """
     by_size: dict[int, list[Event]] = defaultdict(list)
     for event in events:
         by_size[event.value.size].append(event)
@@ -173,6 +177,8 @@ def _match(
         value = np.ravel(values[name])
         close = [event for event in by_size[value.size] if _close(value, event.value)]
         given = [event.place for event in close if event.place.kind != "in"]
+        if ranged is not None:
+            given = [each for each in given if str(each) in ranged] or given
         if asked.activations[name].operator == "INPUT" or not given:
             taken = tuple(dict.fromkeys(event.place for event in close))
             taken = tuple(place for place in taken if place.kind == "in")

@@ -60,6 +60,7 @@ class Range(Tap):
             it is rounded twice, as int4 convolutions are.
         momentum: of the moving average.
         learned: whether the optimizer trains the ends, from where the first steps have put them.
+        mean: whether an average pool made it, which rounds halves of its integers away from zero.
     """
 
     fields = (
@@ -77,6 +78,7 @@ class Range(Tap):
         "requantized",
         "momentum",
         "learned",
+        "mean",
     )
 
     def __init__(
@@ -96,6 +98,7 @@ class Range(Tap):
         requantized: dict[str, str] | None = None,
         momentum: float = MOMENTUM,
         learned: bool = False,
+        mean: bool = False,
         **options: Any,
     ):
         super().__init__(**options)
@@ -104,7 +107,7 @@ class Range(Tap):
         for name, value in dicts.items():
             object.__setattr__(self, name, value)  # past Keras's tracking of dicts
         self.norm, self.tells, self.freeze, self.momentum = norm, tells, freeze, momentum
-        self.learned, self.table = learned, table
+        self.learned, self.table, self.mean = learned, table, mean
 
     @property
     def observes(self) -> bool:
@@ -295,6 +298,8 @@ class _RangeUse(Use):
             return ops.where(self.range[1] > self.range[0], rounded, value)
         if tap.result:
             value = _requantized(value, scale, tap.result)
+        if tap.mean:
+            value = core.mean_of_integers(value, scale, zero)
         rounded = core.fake_quantize(value, scale, zero, tap.bits)
         if not tap.observes:
             return rounded

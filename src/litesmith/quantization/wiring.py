@@ -210,6 +210,8 @@ class _Wirer:
         from litesmith.export.placement import KEEPS_VALUES
 
         settings = self.taps[place]
+        if each.operator == "AVERAGE_POOL_2D" and place.kind != "in":
+            settings.update(mean=True)
         if place.kind == "mid" and is_norm(self.layers[place.outer, place.inner]):
             settings.update(norm=True)
         if each.source is None and self._is_table(place, each):
