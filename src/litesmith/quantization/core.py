@@ -145,7 +145,8 @@ def mean_of_integers(value: Any, scale: Any, zero: Any) -> Any:
 
     Args:
         value: tensor, the mean.
-        scale, zero: of the grid, scalars.
+        scale: of the grid, a scalar.
+        zero: its zero point, a scalar.
     """
     mean = value / scale + zero
     return (ops.sign(mean) * ops.floor(ops.abs(mean) + (0.5 + 1e-4)) - zero) * scale
