@@ -54,6 +54,9 @@ class NOfM(Granularity):
     Args:
         n: weights kept in a group, 1 up to m.
         m: weights in a group.
+
+    Raises:
+        RecipeError: numbers out of range.
     """
 
     name: ClassVar[str] = "n_of_m"
@@ -95,6 +98,9 @@ class PerBlock(Granularity):
         size: consecutive input channels in a block, or (outputs, inputs) for a two-dimensional
             block.
         pooling: how a block is ranked: the "average" or the "max" of its magnitudes.
+
+    Raises:
+        RecipeError: blocks of a single weight, or another pooling.
     """
 
     name: ClassVar[str] = "per_block"
@@ -149,6 +155,9 @@ class PerChannel(Granularity):
 
     Args:
         axis: -1 for output channels, -2 for input rows, whatever the layer's own order of axes.
+
+    Raises:
+        RecipeError: another axis.
     """
 
     name: ClassVar[str] = "per_channel"
@@ -177,6 +186,9 @@ class PerChannelGroup(Granularity):
 
     Args:
         channels: output channels in a group; the last may have fewer.
+
+    Raises:
+        RecipeError: no whole number from 1.
     """
 
     name: ClassVar[str] = "per_channel_group"

@@ -58,7 +58,15 @@ class Schedule(Option):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Constant(Schedule):
-    """Full strength from `begin_step` on; updates go on with training."""
+    """Full strength from `begin_step` on; updates go on with training.
+
+    Args:
+        begin_step: training step (batch), counted from 0, at which it starts.
+        frequency: training steps from one update to the next.
+
+    Raises:
+        RecipeError: a number out of its range.
+    """
 
     name: ClassVar[str] = "constant"
 
@@ -113,6 +121,9 @@ class PolynomialDecay(_Ramp):
         initial: share of the full strength at `begin_step`, 0 up to 1.
         power: exponent, above 0.
         frequency: training steps from one update to the next.
+
+    Raises:
+        RecipeError: a number out of its range, or an end before the beginning.
     """
 
     name: ClassVar[str] = "polynomial"
@@ -137,6 +148,9 @@ class CosineDecay(_Ramp):
         end_step: training step at which the full strength is reached.
         initial: share of the full strength at `begin_step`, 0 up to 1.
         frequency: training steps from one update to the next.
+
+    Raises:
+        RecipeError: a number out of its range, or an end before the beginning.
     """
 
     name: ClassVar[str] = "cosine"

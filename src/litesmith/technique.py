@@ -71,6 +71,9 @@ class Technique(Option):
             path, a layer class, a predicate, or a list of these. None takes every kernel: conv,
             dense, einsum-dense, recurrent, attention. Depthwise kernels, embeddings and a custom
             layer's other weights are taken where a `where` matches them; biases and norms never.
+
+    Raises:
+        RecipeError: a `where` that is none of these.
     """
 
     family: ClassVar[str] = "technique"

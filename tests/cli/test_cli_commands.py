@@ -82,6 +82,18 @@ def test_export_refuses(folder, arguments, message, capfd):
 
 
 @pytest.mark.every_backend
+def test_a_model_that_a_function_makes(folder, capfd):
+    (folder / "mine.py").write_text(
+        "import keras\ndef model():\n    return keras.saving.load_model('small.keras')\n"
+    )
+    assert run(["export", "mine.py:model", "-o", "mine.tflite"]) == 0
+    assert (folder / "mine.tflite").read_bytes() == (folder / "small.tflite").read_bytes()
+    assert run(["benchmark", "mine.py:model", "--json"]) == 0
+    capfd.readouterr()
+    assert run(["export", "mine.py:modal", "-o", "mine.tflite"]) == 2
+    assert "did you mean 'model'" in capfd.readouterr().err
+
+
 def test_evaluate(capfd):
     arguments = ["--data", "npz:blobs.npz", "--metric", "accuracy", "--metric", "loss"]
     assert (

@@ -138,7 +138,7 @@ def test_a_schedule_that_ends_after_training_is_noted_and_strip_warns():
     prepared.compile("sgd", "sparse_categorical_crossentropy")
     x, y = KINDS["shared layer"].data()
     prepared.fit(x, y, batch_size=8, verbose=0)
-    with pytest.warns(LitesmithWarning, match="was to end at step 500, training at step 6"):
+    with pytest.warns(LitesmithWarning, match="end at step 500, counted from 0, training after 6"):
         ls.strip(prepared)
 
 

@@ -47,7 +47,7 @@ def test_a_way_that_trains_nothing_is_found_out(monkeypatch):
     text = broken_by(monkeypatch, Way("nothing", lambda model, kind: None))
     assert "twice/kernel did not move" in text
     assert "counted 0 steps, not 12" in text
-    assert "pruning was to end at step 8, training at step 0" in text
+    assert "pruning was to end at step 8, counted from 0, training after 0 steps" in text
     assert "0 zeros where 51 were asked" in text
     assert "100.0% off where fit brings it" in text
 

@@ -224,6 +224,26 @@ def test_weights_alone(tmp_path):
         ls.export(stripped, tmp_path / "model.tflite", quantize="int8")
 
 
+def test_weights_alone_have_the_bits_they_were_trained_with(tmp_path):
+    from litesmith.evaluation import predict
+
+    ends = ls.Quantize(where=["first", "head"], activations=None)
+    mixed = ls.Recipe(ends, ls.Quantize(weights=4, activations=None))
+    prepared, x, _ = small.trained(mixed, epochs=1)
+    expected = prepared.predict(x, verbose=0)
+    for preset in ("weight_int4", "weight_int8"):
+        artifact = exported(prepared, tmp_path, quantize=preset)
+        assert np.abs(predict(artifact, x)[0] - expected).max() <= 1e-4
+        types = {each.layer: each.dtype for each in artifact.manifest.kernels}
+        assert types["first"] == types["head"] == types["depthwise"] == "int8"
+        assert types["second"] == preset.removeprefix("weight_")
+    prepared = ls.prepare(small.convolutional(), ls.Quantize(activations=None))
+    for preset, right in (("weight_int4", "weight_int8"), ("dynamic_int4", "dynamic_int8")):
+        with pytest.raises(ls.PresetError, match=f"expected '{right}' .* 8-bit weights"):
+            exported(prepared, tmp_path, quantize=preset)
+    exported(prepared, tmp_path, quantize="weight_int8")
+
+
 def test_sixteen_bits(tmp_path):
     prepared, x, _ = small.trained(ls.Quantize(activations=16))
     artifact = exported(prepared, tmp_path, quantize="int16x8")

@@ -218,6 +218,11 @@ def test_a_study_made_in_python(tmp_path, quick, monkeypatch):
             PRUNED.replace("sparsity = 0.5", "sparsity = 0.5, where = 'nowhere'"),
             "where matches no layer",
         ),
+        (
+            '[[variant]]\nname = "w"\nquantize = "weight_int4"\n'
+            'recipe = [{ technique = "quantize", activations = "none" }]\n',
+            "expected 'weight_int8' for a model trained with 8-bit weights",
+        ),
         (PRUNED + "fine_tune = { optimizer = 'adan' }\n", "did you mean 'adam'?"),
         (
             PRUNED + "fine_tune = { learning_rate = [1e-3, 1e-4] }\n",

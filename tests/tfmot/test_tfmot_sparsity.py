@@ -173,7 +173,7 @@ def test_polynomial_decay():
     model = sparsity.prune_low_magnitude(
         small.network(), sparsity.PolynomialDecay(0.25, 0.5, 0, 3, frequency=1)
     )
-    with pytest.warns(LitesmithWarning, match="pruning was to end at step 3, training at step 0"):
+    with pytest.warns(LitesmithWarning, match="to end at step 3, counted from 0, training after 0"):
         assert small.sparsity(sparsity.strip_pruning(model))["hidden"] == 0.25
     small.fit(model, data=small.noise(64))
     assert small.sparsity(sparsity.strip_pruning(model))["hidden"] == 0.5

@@ -97,6 +97,9 @@ def benchmark(
         name: what to call the model in the result; default the file's.
         progress: called after each repeat with the repeats done and their total.
 
+    Returns:
+        Milliseconds, bytes, and what the delegate takes: see `Benchmark`.
+
     Raises:
         InputError: a count that is none.
         ModelError: the model cannot be opened.

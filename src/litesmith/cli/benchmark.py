@@ -13,7 +13,8 @@ def benchmark(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="A .tflite; a .keras, .h5 or SavedModel is converted first."
+            metavar="MODEL",
+            help="A .tflite; a .keras, .h5, SavedModel or module:function is converted first.",
         ),
     ],
     runs: Annotated[int, typer.Option("--runs", min=1, help="Timed runs a repeat.")] = 50,

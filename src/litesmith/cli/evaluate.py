@@ -25,7 +25,8 @@ def evaluate(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="A .keras, .h5 or .tflite file, or a SavedModel folder."
+            metavar="MODEL",
+            help="A .keras, .h5 or .tflite file, a SavedModel folder, or module:function.",
         ),
     ],
     data: Data,

@@ -22,7 +22,11 @@ from litesmith.errors import PresetError
 
 def export(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A .keras or .h5 file, or a SavedModel folder.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A .keras or .h5 file, a SavedModel folder, or module:function.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.tflite")],
     quantize: Annotated[

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A .keras, .h5 or .tflite file.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A .keras, .h5 or .tflite file, or module:function."),
+    ],
     advise: Annotated[
         bool, typer.Option("--advise", help="Say what to try first with this model, and why.")
     ] = False,

@@ -84,6 +84,9 @@ def evaluate(
         name: what to call the model in the result; default its own name.
         progress: called after each batch with the samples done and their total (None if unknown).
 
+    Returns:
+        The metrics by name, `result["accuracy"]` for short, and the agreement with the reference.
+
     Raises:
         DataError: data or labels do not fit the model.
         ModelError: the model cannot be opened.

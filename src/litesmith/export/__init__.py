@@ -1,4 +1,12 @@
-"""Export: a Keras model → one float `.tflite` → every quantized variant, and their manifests."""
+"""Export: a Keras model → one float `.tflite` → every quantized variant, and their manifests.
+
+    litesmith.export(
+        model, path, *, quantize="float32", calibration=None, calibration_samples=200,
+        io_dtype="int8", sparse=False, strict=False, allow_select_tf_ops=False,
+    )
+
+writes one; `help(litesmith.export.export)` tells of each argument.
+"""
 
 from __future__ import annotations
 

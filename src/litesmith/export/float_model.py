@@ -27,6 +27,7 @@ from litesmith.export.kernels import Kernel
 from litesmith.export.specs import TensorSpec, specs
 
 # Keras keeps the shapes a subclassed model was built for, and forgets the types.
+_FILES = (".keras", ".h5", ".hdf5", ".tflite")
 _UNTYPED = (
     "inputs of a subclassed model are taken as float32; for others (token ids) wrap it: "
     "keras.Model(x, model(x)) with x = keras.Input(..., dtype='int32')"
@@ -85,7 +86,8 @@ def convert(model: Any, *, allow_select_tf_ops: bool = False) -> FloatModel:
 
     Args:
         model: a built Keras model on any backend, or the path of a `.keras` or `.h5` file, a
-            SavedModel folder, or a float `.tflite`.
+            SavedModel folder, or a float `.tflite`; or what else `models.load` takes, such as
+            `path/to/file.py:function`.
         allow_select_tf_ops: fall back to TensorFlow's own kernels for operators LiteRT lacks;
             such a file needs a larger runtime.
 
@@ -104,6 +106,10 @@ def convert(model: Any, *, allow_select_tf_ops: bool = False) -> FloatModel:
         )
     if isinstance(model, FloatModel):
         return model
+    if isinstance(model, str) and _is_named(model):
+        from litesmith import models
+
+        model = models.load(model)
     if isinstance(model, (str, os.PathLike)):
         return _from_path(Path(model), allow_select_tf_ops)
     import keras
@@ -115,6 +121,12 @@ def convert(model: Any, *, allow_select_tf_ops: bool = False) -> FloatModel:
             received=type(model).__name__,
         )
     return _from_keras(model, allow_select_tf_ops)
+
+
+def _is_named(text: str) -> bool:
+    """Whether it is a built-in model, one of keras.applications, or a function that makes one."""
+    path = Path(text)
+    return ":" in text and path.suffix not in _FILES and not path.exists()
 
 
 def _from_path(path: Path, allow_select_tf_ops: bool) -> FloatModel:

@@ -7,6 +7,7 @@ also behind a BatchNorm that was folded in. The integers in the file are compare
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from litesmith.errors import ExportError, PresetError
 from litesmith.export import codebooks, edit, flatbuffer, kernels, placement, post_training
-from litesmith.export.presets import Rules
+from litesmith.export.presets import Rule, Rules
 
 # What a preset may be, by the bits of the activations that were trained.
 _FITTING: dict[int | None, tuple[str, ...]] = {
@@ -23,6 +24,8 @@ _FITTING: dict[int | None, tuple[str, ...]] = {
     16: ("int16x8", "float32"),
     None: ("weight_int8", "weight_int4", "dynamic_int8", "dynamic_int4", "float32", "float16"),
 }
+# Presets of four bits, and what layers get that were trained with more.
+_EIGHT = {"weight_int4": "weight_int8", "dynamic_int4": "dynamic_int8"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +77,8 @@ class Trained:
         Raises:
             PresetError: another preset than was trained for, or no ranges yet.
         """
-        check_fits(self.activations, rules)
+        bits = [grid.bits for grid in self.grids.values()]
+        check_fits(self.activations, rules, min(bits, default=None))
         if not self.calibrated and rules.needs_calibration:
             raise PresetError(
                 f"quantize={rules.default!r}",
@@ -84,12 +88,13 @@ class Trained:
             )
 
 
-def check_fits(activations: int | None, rules: Rules) -> None:
+def check_fits(activations: int | None, rules: Rules, weights: int | None = None) -> None:
     """Refuse a preset that contradicts how a model is trained.
 
     Args:
         activations: the bits it is trained with; None where they stay float.
         rules: what it is to be exported as.
+        weights: the fewest bits that weights are trained with; None where that is not known.
 
     Raises:
         PresetError: it contradicts.
@@ -103,6 +108,13 @@ def check_fits(activations: int | None, rules: Rules) -> None:
             + f" for a model trained with {what} activations",
             received="rules" if rules.rules else rules.default,
             fix="train without Quantize to choose freely",
+        )
+    if weights is not None and weights > 4 and rules.default in _EIGHT:
+        raise PresetError(
+            f"quantize={rules.default!r}",
+            expected=f"{_EIGHT[rules.default]!r} for a model trained with {weights}-bit weights",
+            received=rules.default,
+            fix="train with Quantize(weights=4, activations=None) for four bits",
         )
 
 
@@ -203,7 +215,9 @@ def derive(
     ranges: dict[str, dict[str, np.ndarray]] = {}
     if known.activations is None:
         with post_training.quiet():
-            manager = post_training.recipe_for(float_model, read, rules)
+            manager = post_training.recipe_for(
+                float_model, read, _with_wide_layers(float_model, read, known, rules)
+            )
         four = rules.default.endswith("int4")
         stored = {name: grid.stored if four else 8 for name, grid in known.grids.items()}
     else:
@@ -224,6 +238,26 @@ def derive(
     content = edit.integer_zeros(content) if known.activations == 8 else content
     _compare(content, known, rules)
     return edit.unsigned_edges(content) if io_dtype == "uint8" else content
+
+
+def _with_wide_layers(
+    float_model: Any, read: flatbuffer.Flatbuffer, known: Trained, rules: Rules
+) -> Rules:
+    """A preset of four bits, with eight for the layers that were trained with more than four."""
+    if rules.default not in _EIGHT:
+        return rules
+    fitting = {
+        operator.inputs[1]
+        for operator in read.subgraphs[0].operators
+        if operator.name in ("CONV_2D", "FULLY_CONNECTED")
+    }
+    names = {read.subgraphs[0].tensors[index].name for index in fitting}
+    wide = {name for name, grid in known.grids.items() if name in names and grid.stored == 8}
+    layers = dict.fromkeys(each.layer for each in float_model.kernels if each.tensor in wide)
+    preset = _EIGHT[rules.default]
+    return Rules(
+        tuple(Rule(where=re.escape(layer), preset=preset) for layer in layers), rules.default
+    )
 
 
 def _activation_ranges(

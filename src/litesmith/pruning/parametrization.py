@@ -140,6 +140,6 @@ class Mask(Parametrization):
             return None
         reached = self.progress()["sparsity"]
         return (
-            f"pruning was to end at step {last}, training at step {steps}: "
+            f"pruning was to end at step {last}, counted from 0, training after {steps} steps: "
             f"{reached:.1%} of the weights are zero"
         )

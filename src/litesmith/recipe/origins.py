@@ -57,6 +57,9 @@ def origin(model: Any) -> Origin | None:
     Args:
         model: what `prepare` or `strip` returned in this process, or a prepared model that was
             saved and loaded (it has no `.report`; this is where to find it).
+
+    Returns:
+        Its recipe and the report of what was done.
     """
     if not isinstance(model, keras.Model):
         return None

@@ -22,6 +22,9 @@ VERSION = 1
 class Recipe:
     """An ordered list of techniques; data flow from the stored weight through each in turn.
 
+    It is written and read by `save` and `load` (`.toml`, `.json`), laid along a training run by
+    `laid_out(steps)`, and drawn as a time line by `print`.
+
     Args:
         *techniques: techniques, or the tables that stand for them in a file.
 

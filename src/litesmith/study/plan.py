@@ -146,9 +146,9 @@ def make_plan(study: Study) -> Plan:
 
 def _check_preset_fits(recipe: Recipe, preset: str) -> None:
     """Refuse a preset that contradicts the recipe's `Quantize`."""
-    for technique in recipe:
-        if technique.name == "quantize":
-            check_fits(technique.activations, rules_of(preset))  # type: ignore[attr-defined]
+    rules: list[Any] = [technique for technique in recipe if technique.name == "quantize"]
+    for each in rules:
+        check_fits(each.activations, rules_of(preset), min(rule.weights for rule in rules))
 
 
 def _load_data(study: Study) -> Dataset:
