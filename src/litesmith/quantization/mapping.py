@@ -195,7 +195,7 @@ def _match(
 
 def _turned(asked: Any, found: Mapping[str, tuple[Place, ...]]) -> dict[str, tuple[Place, ...]]:
     """Places of tensors that Keras only knows as another operator has put them in order."""
-    from litesmith.export.placement import KEEPS_VALUES
+    from litesmith.export.operators import KEEPS_VALUES
 
     return {
         each.source: found[name]
