@@ -15,20 +15,7 @@ import numpy as np
 
 from litesmith.errors import ExportError
 from litesmith.export import flatbuffer, post_training
-
-# Operators of a constant weight: where it is, and where the bias is.
-_PRODUCTS = {
-    "CONV_2D": (1, 2, 0),
-    "DEPTHWISE_CONV_2D": (1, 2, 0),
-    "FULLY_CONNECTED": (1, 2, 0),
-    "TRANSPOSE_CONV": (1, 3, 2),
-}
-# What gives the values it takes, or some of them, or zero: the same grid needs no new rounding.
-KEEPS_VALUES = frozenset(
-    "RESHAPE SQUEEZE EXPAND_DIMS TRANSPOSE SLICE STRIDED_SLICE SPLIT SPLIT_V UNPACK PACK PAD PADV2 "
-    "MIRROR_PAD MAX_POOL_2D GATHER GATHER_ND SPACE_TO_DEPTH DEPTH_TO_SPACE BROADCAST_TO TILE "
-    "RESIZE_NEAREST_NEIGHBOR REVERSE_V2 SELECT SELECT_V2 REDUCE_MAX REDUCE_MIN".split()
-)
+from litesmith.export.operators import FIXED, PRODUCTS, SAME_SCALE
 
 
 @dataclass(frozen=True)
@@ -298,17 +285,18 @@ def place(
     return Placement(found, products, frozenset(floats), again)
 
 
-# What these give has the scale of what they take.
-_BOUND = KEEPS_VALUES | {"AVERAGE_POOL_2D", "RESIZE_BILINEAR", "SOFTMAX", "LOGISTIC", "TANH"}
-
-
 def _taken_over(each: Any, maker: str) -> bool:
     """Whether a tensor is made in the scale of the one operator that takes it.
 
     The quantizer does not requantize where the operator before could give the other scale itself.
     """
     consumers = list(each.consumers or [])
-    if maker in _BOUND or each.producer is None or each.producer.parameters is None:
+    if (
+        maker in SAME_SCALE
+        or maker in FIXED
+        or each.producer is None
+        or each.producer.parameters is None
+    ):
         return False
     return len(consumers) == 1 and _differ(each.producer, consumers[0])
 
@@ -326,10 +314,10 @@ def _products(
     """Operator, weight, bias and input of each product in the main graph."""
     graph = read.subgraphs[0]
     for operator in graph.operators:
-        if operator.name not in _PRODUCTS:
+        if operator.name not in PRODUCTS:
             continue
         places = [
-            place if place < len(operator.inputs) else -1 for place in _PRODUCTS[operator.name]
+            place if place < len(operator.inputs) else -1 for place in PRODUCTS[operator.name]
         ]
         indices = [operator.inputs[place] if place >= 0 else -1 for place in places]
         weight, bias, taken = (graph.tensors[i] if i >= 0 else None for i in indices)

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from litesmith.errors import ExportError, PresetError, did_you_mean
-from litesmith.export import edit, flatbuffer
+from litesmith.export import edit, flatbuffer, scales
 from litesmith.export.calibration import Calibration
 from litesmith.export.float_model import FloatModel
 from litesmith.export.presets import CALIBRATED, Rule, Rules, check_io
@@ -297,6 +297,7 @@ def run(model: FloatModel, manager: Any, ranges: dict[str, Any], rules: Rules) -
 
     # The generator adds virtual operators to the graphs it reads: a fresh copy every time.
     graph = _copied(_parsed(model))
+    ranges = scales.within_limits(model.view, ranges)
     with quiet():
         try:
             parameters = params_generator.ParamsGenerator(graph).generate_quantization_parameters(

@@ -9,6 +9,7 @@ what need not be known: a tensor inside a fused operator is not there, so nothin
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
@@ -75,16 +76,17 @@ def map_tensors(
         events = record(model, structured(model, arrays))
     values = _values(float_model, list(asked.activations), arrays)
     missing: frozenset[str] = frozenset()
-    cells = {
-        (outer, inner)
+    layers = {
+        (outer, inner): each
         for outer, (path, layer) in enumerate(outermost_layers(model))
         for inner, (_, each) in enumerate(inner_layers(layer, path))
-        if is_cell(each)
     }
+    cells = {at for at, layer in layers.items() if is_cell(layer)}
+    acting = {at for at, layer in layers.items() if _acts(layer)}
     # First as when the model was prepared, then what has no range for another reason.
     for known in (None, ranged):
         while True:
-            places = _match(asked, values, events, cells, ranged)
+            places = _match(asked, values, events, cells, acting, known)
             turned = _turned(asked, places)
             places.update(turned)
             lost = frozenset(
@@ -160,12 +162,10 @@ def _match(
     values: Mapping[str, np.ndarray],
     events: Sequence[Event],
     cells: Container[tuple[int, int]],
+    acting: Container[tuple[int, int]],
     ranged: Container[str] | None,
 ) -> dict[str, tuple[Place, ...]]:
-    """The places of each tensor: the first layer that gives it, or else all that take it.
-
-    Behind a bias that is zero two places have the same numbers: that with a range is meant.
-    """
+    """The places of each tensor: the first layer that gives it, or else all that take it."""
     by_size: dict[int, list[Event]] = defaultdict(list)
     for event in events:
         by_size[event.value.size].append(event)
@@ -177,8 +177,6 @@ def _match(
         value = np.ravel(values[name])
         close = [event for event in by_size[value.size] if _close(value, event.value)]
         given = [event.place for event in close if event.place.kind != "in"]
-        if ranged is not None:
-            given = [each for each in given if str(each) in ranged] or given
         if asked.activations[name].operator == "INPUT" or not given:
             taken = tuple(dict.fromkeys(event.place for event in close))
             taken = tuple(place for place in taken if place.kind == "in")
@@ -191,6 +189,13 @@ def _match(
         if (given[0].outer, given[0].inner) in cells:  # of every step
             found[name] = (given[0],)
             continue
+        if len(given) > 1:
+            alike = [other for other in values.values() if other.size == value.size]
+            count = sum(_close(np.ravel(other), value) for other in alike)
+            given = _behind_activations(given, len(given) - count, acting)
+        if ranged is not None and asked.activations[name].source == name:
+            # Places of equal numbers (a bias of zeros) are told apart by what was decided before.
+            given = [place for place in given if str(place) in ranged] or given
         # Tensors of equal values (a dead layer's zeros) stand in one order here and there.
         place = next((place for place in given if place not in used), given[0])
         same = given[0] == place or _equal_values(asked, name)
@@ -199,9 +204,40 @@ def _match(
     return found
 
 
+def _acts(layer: Any) -> bool:
+    """Whether a layer ends with an activation function."""
+    if "relu" in type(layer).__name__.lower():
+        return True
+    return getattr(layer, "activation", None) not in (None, keras.activations.linear)
+
+
+def _behind_activations(
+    given: list[Place], surplus: int, acting: Container[tuple[int, int]]
+) -> list[Place]:
+    """Leave out places before an activation that happened to change nothing.
+
+    A squeeze of few channels may be positive altogether: its ReLU gives what it takes. The one
+    tensor of the two fused is what the ReLU gives.
+
+    Args:
+        given: places where the same numbers come by, in order.
+        surplus: how many more they are than the tensors of these numbers.
+        acting: layers that end with an activation.
+    """
+    left = []
+    for place, after in itertools.zip_longest(given, given[1:]):
+        here = place.kind == "mid" or (place.kind == "out" and (place.outer, place.inner) in acting)
+        follows = after and after.kind == "out" and (after.outer, after.inner) in acting
+        if surplus > 0 and follows and not here:
+            surplus -= 1
+        else:
+            left.append(place)
+    return left
+
+
 def _turned(asked: Any, found: Mapping[str, tuple[Place, ...]]) -> dict[str, tuple[Place, ...]]:
     """Places of tensors that Keras only knows as another operator has put them in order."""
-    from litesmith.export.placement import KEEPS_VALUES
+    from litesmith.export.operators import KEEPS_VALUES
 
     return {
         each.source: found[name]

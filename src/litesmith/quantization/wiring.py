@@ -207,7 +207,7 @@ class _Wirer:
         return self.names.setdefault(tensor, f"{self.prefix}:{len(self.names)}")
 
     def _round(self, place: Place, name: str, each: Any) -> None:
-        from litesmith.export.placement import KEEPS_VALUES
+        from litesmith.export.operators import KEEPS_VALUES
 
         settings = self.taps[place]
         if each.operator == "AVERAGE_POOL_2D" and place.kind != "in":
