@@ -57,3 +57,21 @@ def test_operators_without_weights_go_with_what_they_take(where, types, tmp_path
     assert computed_in(path) == list(zip(names, types, strict=True))
     result = ls.evaluate(artifact, (X, np.zeros(len(X), int)), reference=prepared)
     assert result.agreement == 1.0
+
+
+def test_hard_sigmoid_is_in_integers_as_a_layer_and_inside_of_one(tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    hidden = layers.Conv2D(8, 3, activation="relu")(inputs)
+    gate = layers.GlobalAveragePooling2D(keepdims=True)(hidden)
+    gate = layers.Conv2D(8, 1, activation="hard_sigmoid")(gate)
+    hidden = layers.Activation("hard_sigmoid")(layers.Multiply()([hidden, gate]))
+    model = keras.Model(inputs, layers.Dense(4)(layers.GlobalAveragePooling2D()(hidden)))
+    prepared = ls.prepare(model, ls.Quantize(), calibration=X)
+    prepared.compile("sgd", "mse")
+    prepared.fit(X[:32], np.zeros((32, 4)), verbose=0)
+    path = tmp_path / "model.tflite"
+    ls.export(ls.strip(prepared), path, quantize="int8", strict=True)
+    assert {kind for _, kind in computed_in(path)} == {WHOLE}
+    found = ls.fidelity(prepared, X)
+    assert found.agreement == 1.0 and min(each.signal_to_noise for each in found.tensors) >= 30

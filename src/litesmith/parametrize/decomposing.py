@@ -1,7 +1,8 @@
 """Layers that LiteRT computes in several steps, so that a tensor lies between ("mid").
 
 - A BatchNorm that nothing takes in is a product and a sum, and so is a Rescaling.
-- swish is x · sigmoid(x), also as a layer's activation function.
+- swish is x · sigmoid(x), and hard sigmoid min(max(x + 3, 0), 6) ÷ 6, also as a layer's activation
+  function.
 - A separable convolution is a depthwise one and a 1×1.
 """
 
@@ -18,6 +19,8 @@ from litesmith.parametrize import internals
 
 layers = keras.layers
 Change = Callable[[Any], Any]
+Step = Callable[[Any], Any]
+Finish = Callable[[Any, Any], Any]
 _SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
 
 
@@ -54,14 +57,31 @@ def is_separable(layer: Any) -> bool:
     return isinstance(layer, _SEPARABLE)
 
 
-def is_swish(function: Any) -> bool:
-    """Whether an activation function is x · sigmoid(x)."""
-    return inspect.unwrap(function) is keras.activations.silu if callable(function) else False
+def between(function: Any) -> tuple[Step, Finish] | None:
+    """The two steps of an activation function; None where it is one.
+
+    Returns:
+        What makes the tensor that lies between of the input, and what makes the output of the
+        input and that.
+    """
+    return _STEPS.get(inspect.unwrap(function)) if callable(function) else None
 
 
-def swish(value: Any, change: Change) -> Any:
-    """X · change(sigmoid(x))."""
-    return value * ops.cast(change(ops.sigmoid(value)), value.dtype)
+def in_steps(function: Any, value: Any, change: Change) -> Any:
+    """What an activation function of two steps gives, what lies between being changed."""
+    steps = between(function)
+    assert steps is not None
+    first, second = steps
+    return second(value, ops.cast(change(first(value)), value.dtype))
+
+
+_STEPS: dict[Any, tuple[Step, Finish]] = {
+    keras.activations.silu: (ops.sigmoid, lambda value, gate: value * gate),
+    keras.activations.hard_sigmoid: (
+        lambda value: ops.relu6(value + 3.0),
+        lambda value, gate: gate / 6.0,
+    ),
+}
 
 
 def depthwise(layer: Any, inputs: Any) -> Any:

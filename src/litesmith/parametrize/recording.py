@@ -136,8 +136,8 @@ def _heard(layer: Any, note: Any) -> Iterator[None]:
     @functools.wraps(function)
     def activation(value: Any, *args: Any, **kwargs: Any) -> Any:
         note(layer, "pre", value)
-        if decomposing.is_swish(function):
-            note(layer, "mid", keras.ops.sigmoid(value), 1)
+        if (steps := decomposing.between(function)) is not None:
+            note(layer, "mid", steps[0](value), 1)
         return function(value, *args, **kwargs)
 
     internals.set_plainly(layer, "activation", activation)

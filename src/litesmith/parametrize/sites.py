@@ -141,8 +141,8 @@ class Taps:
             for layer in self.layers.values():
                 if layer is not self.outer:
                     stack.callback(_replaced(layer, "call", self._call(layer, layer.call)))
-                swish = decomposing.is_swish(getattr(layer, "activation", None))
-                if (id(layer), "pre") in self.at or (swish and (id(layer), "mid") in self.at):
+                steps = decomposing.between(getattr(layer, "activation", None))
+                if (id(layer), "pre") in self.at or (steps and (id(layer), "mid") in self.at):
                     stack.callback(_replaced(layer, "activation", self._activation(layer)))
             yield
 
@@ -176,10 +176,12 @@ class Taps:
         def activation(value: Any, *args: Any, **kwargs: Any) -> Any:
             for use in self._uses(layer, "pre").get(0, ()):
                 value = use.apply(value)
-            if decomposing.is_swish(function) and (id(layer), "mid") in self.at:
+            if decomposing.between(function) and (id(layer), "mid") in self.at:
                 if hasattr(function, "__wrapped__"):  # by somebody who listens
                     function(value, *args, **kwargs)
-                return decomposing.swish(value, lambda each: self._between(layer, each, 1))
+                return decomposing.in_steps(
+                    function, value, lambda each: self._between(layer, each, 1)
+                )
             return function(value, *args, **kwargs)
 
         return activation

@@ -69,11 +69,13 @@ def _has_call_of(layer: Any, *classes: Any) -> bool:
 def is_cell(layer: Any) -> bool:
     """Whether a layer is a recurrent cell that can be run step by step."""
     if _has_call_of(layer, layers.LSTMCell):
-        return layer.implementation == 2 and not decomposing.is_swish(layer.activation)
+        return layer.implementation == 2 and decomposing.between(layer.activation) is None
     if _has_call_of(layer, layers.GRUCell):
         plain = layer.implementation == 2 and layer.reset_after
-        return plain and not decomposing.is_swish(layer.activation)
-    return _has_call_of(layer, layers.SimpleRNNCell) and not decomposing.is_swish(layer.activation)
+        return plain and decomposing.between(layer.activation) is None
+    return (
+        _has_call_of(layer, layers.SimpleRNNCell) and decomposing.between(layer.activation) is None
+    )
 
 
 def loops(layer: Any) -> bool:
