@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--data", default=f"idx:{HERE.parent.parent}/shared/data/fashion-mnist")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--temperature", type=float, default=2.0)
+    parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("-o", "--output", type=Path, default=Path("build/distillation.json"))
     options = parser.parse_args()
     rows = []

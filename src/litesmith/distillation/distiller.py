@@ -47,7 +47,7 @@ class Distiller(keras.Model):
     and is stripped and saved on its own afterwards. The teacher is copied and answers in inference;
     the one that was given is never changed. Sample and class weights weigh the labels' loss.
 
-        distiller = ls.Distiller(student, teacher, temperature=2.0, features={"block2": "block4"})
+        distiller = ls.Distiller(student, teacher, features={"block2": "block4"})
         distiller.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
         distiller.fit(x, y, epochs=10, validation_data=(x_val, y_val))
         small = distiller.student
@@ -82,7 +82,7 @@ class Distiller(keras.Model):
         student: keras.Model,
         teacher: keras.Model,
         *,
-        temperature: float = 2.0,
+        temperature: float = 1.0,
         label_weight: float = 0.1,
         teacher_weight: float = 0.9,
         features: Mapping[str, str] | Sequence[Any] | str | None = None,
