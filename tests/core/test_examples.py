@@ -46,11 +46,11 @@ def test_cats_and_dogs_while_training(folder):
     found = by_name(cats_and_dogs_training.main(["--small", "--output", str(folder / "cats")]))
     assert list(found) == ["baseline", *cats_and_dogs_training.VARIANTS]
     assert found["baseline"].metrics["accuracy"] > 0.93
-    assert points_lost(found, "16 clusters") <= 1.5  # the published run lost 28
+    assert points_lost(found, "16 clusters") <= 1.0  # the published run lost 28
     assert found["16 clusters"].size.zip < 0.35 * found["baseline"].size.zip
     assert found["pruned dense"].size.zip < found["baseline"].size.zip
     assert found["int8 whole"].size.file < 0.5 * found["baseline"].size.file
-    assert all(points_lost(found, name) <= 3.5 for name in found)
+    assert all(points_lost(found, name) <= 2.5 for name in found)
     kernels = json.loads((folder / "cats" / "16 clusters.tflite.json").read_text())["kernels"]
     assert max(one["unique"] for one in kernels if "depthwise" not in one["layer"]) <= 16
     assert (folder / "cats" / "training.html").stat().st_size > 10_000
@@ -90,7 +90,7 @@ def test_keyword_spotting(folder, capsys):
     names = ["float32", "int8 post-training", "int8 trained", "int4 trained"]
     assert list(found) == names
     accuracy = [found[name].metrics["accuracy"] for name in names]
-    assert accuracy[0] > 0.6 and min(accuracy[1:3]) > accuracy[0] - 0.06
+    assert accuracy[0] > 0.6 and min(accuracy[1:3]) > accuracy[0] - 0.04
     assert accuracy[3] > accuracy[0] - 0.12
     arena = [found[name].memory.arena for name in names]
     assert max(arena[1:]) < 0.4 * arena[0]

@@ -140,9 +140,10 @@ def test_cluster_the_whole_model_at_16(trained, data, tmp_path):
         depthwise = "depthwise" in kernel.layer
         assert depthwise or kernel.unique <= 16, kernel
     accuracy = ls.evaluate(artifact, data[1], metrics=["accuracy"]).metrics["accuracy"]
-    assert accuracy >= baseline - 0.03  # the published run lost 28 points
+    assert accuracy >= baseline - 0.02  # the published run lost 28 points
     content = converted(final_model)
-    assert small.through_litert(content, tmp_path, data[1]) >= baseline - 0.04
+    # The converter's dynamic range costs this small network up to 3.6 points of its own.
+    assert small.through_litert(content, tmp_path, data[1]) >= baseline - 0.05
 
 
 def test_quantize_the_dense_layers(trained, data, tmp_path):
@@ -162,8 +163,8 @@ def test_quantize_the_dense_layers(trained, data, tmp_path):
     content = converted(quant_aware_model)
     assert small.types(content)["INT8"] >= 3 and small.types(content)["FLOAT32"] > 3
     accuracy = small.through_litert(content, tmp_path, data[1])
-    assert accuracy >= baseline - 0.03
-    assert accuracy == pytest.approx(quant_aware_model.evaluate(*data[1], verbose=0)[1], abs=0.02)
+    assert accuracy >= baseline - 0.02
+    assert accuracy == pytest.approx(quant_aware_model.evaluate(*data[1], verbose=0)[1], abs=0.01)
 
 
 def test_quantize_the_whole_model(trained, data, tmp_path):

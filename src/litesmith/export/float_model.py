@@ -26,8 +26,8 @@ from litesmith.export.finite import check_finite
 from litesmith.export.kernels import Kernel
 from litesmith.export.specs import TensorSpec, specs
 
-# Keras keeps the shapes a subclassed model was built for, and forgets the types.
 _FILES = (".keras", ".h5", ".hdf5", ".tflite")
+# Keras keeps the shapes a subclassed model was built for, and forgets the types.
 _UNTYPED = (
     "inputs of a subclassed model are taken as float32; for others (token ids) wrap it: "
     "keras.Model(x, model(x)) with x = keras.Input(..., dtype='int32')"

@@ -149,7 +149,7 @@ def mean_of_integers(value: Any, scale: Any, zero: Any) -> Any:
         zero: its zero point, a scalar.
     """
     mean = value / scale + zero
-    return (ops.sign(mean) * ops.floor(ops.abs(mean) + (0.5 + 1e-4)) - zero) * scale
+    return (round_half_away(mean + 1e-4 * ops.sign(mean)) - zero) * scale
 
 
 def round_twice(value: Any, multiplier: Any) -> Any:

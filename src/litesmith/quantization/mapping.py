@@ -206,7 +206,7 @@ def _match(
 
 def _acts(layer: Any) -> bool:
     """Whether a layer ends with an activation function."""
-    if "relu" in type(layer).__name__.lower():
+    if isinstance(layer, (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU)):
         return True
     return getattr(layer, "activation", None) not in (None, keras.activations.linear)
 

@@ -210,8 +210,6 @@ class _Wirer:
         from litesmith.export.operators import KEEPS_VALUES
 
         settings = self.taps[place]
-        if each.operator == "AVERAGE_POOL_2D" and place.kind != "in":
-            settings.update(mean=True)
         if place.kind == "mid" and is_norm(self.layers[place.outer, place.inner]):
             settings.update(norm=True)
         if each.source is None and self._is_table(place, each):
@@ -230,6 +228,8 @@ class _Wirer:
                     del self.taps[place]
                 return
             settings.update(bits=each.bits, source=self._root_key(root.tensor))
+            if each.operator == "AVERAGE_POOL_2D":
+                settings.update(mean=True)
 
     def _is_table(self, place: Place, each: Any) -> bool:
         """Whether a tensor is looked up in a table, and has the range of that one."""
