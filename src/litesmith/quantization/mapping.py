@@ -171,15 +171,16 @@ def _match(
         by_size[event.value.size].append(event)
     found: dict[str, tuple[Place, ...]] = {}
     used: set[Place] = set()
+    spent: set[int] = set()
     for name in asked.activations:
         if name not in values or values[name].dtype.kind != "f":
             continue
         value = np.ravel(values[name])
         close = [event for event in by_size[value.size] if _close(value, event.value)]
-        given = [event.place for event in close if event.place.kind != "in"]
+        taken = tuple(dict.fromkeys(e.place for e in close if e.place.kind == "in"))
+        close = [event for event in close if event.place.kind != "in"]
+        given = [event.place for event in close]
         if asked.activations[name].operator == "INPUT" or not given:
-            taken = tuple(dict.fromkeys(event.place for event in close))
-            taken = tuple(place for place in taken if place.kind == "in")
             # What a layer takes is rounded for the layers inside it, too.
             whole = {place.outer for place in taken if place.inner == 0}
             taken = tuple(p for p in taken if p.inner == 0 or p.outer not in whole)
@@ -187,7 +188,10 @@ def _match(
                 found[name] = taken
             continue
         if (given[0].outer, given[0].inner) in cells:  # of every step
-            found[name] = (given[0],)
+            # The first step's states are zeros: its sums have the values of what they are made of.
+            event = next((each for each in close if id(each) not in spent), close[0])
+            spent.add(id(event))
+            found[name] = (event.place,)
             continue
         if len(given) > 1:
             alike = [other for other in values.values() if other.size == value.size]
