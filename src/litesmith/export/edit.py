@@ -6,7 +6,7 @@ files we wrote ourselves; what a user brings goes through `flatbuffer.read` firs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,25 @@ def _argument_maps(
             taken.add(entry.name)
         done.add(int(index))
     return maps
+
+
+def with_outputs(content: bytes, names: Container[str]) -> bytes:
+    """The file with more tensors among its outputs, so that a delegate keeps what they hold.
+
+    Args:
+        content: a `.tflite`.
+        names: tensors of the main subgraph; those that no operator makes are left out.
+
+    Returns:
+        The edited `.tflite`, without a signature.
+    """
+    model = unfold(content)
+    graph = model.subgraphs[0]
+    made = [index for operator in graph.operators for index in operator.outputs]
+    added = [index for index in made if graph.tensors[index].name.decode() in names]
+    graph.outputs = list(dict.fromkeys([*graph.outputs, *added]))
+    model.signatureDefs = []
+    return _pack(model)
 
 
 def unsigned_edges(content: bytes, *, inputs: bool = True, outputs: bool = True) -> bytes:

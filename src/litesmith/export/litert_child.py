@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from litesmith.children import serve
 from litesmith.errors import ExportError
-from litesmith.export import flatbuffer, trial
+from litesmith.export import edit, flatbuffer, trial
 
 # As litert-quantizer has it: masks made of the lowest float are no range to learn from.
 _LARGEST = 3e38
@@ -174,13 +174,18 @@ def ranges(fields: dict[str, Any], arrays: list[np.ndarray]) -> Any:
 def values(fields: dict[str, Any], arrays: list[np.ndarray]) -> Any:
     """What the named tensors of a file are for some inputs: the file, then the inputs in order.
 
-    Tensors that the interpreter does not keep are left out; ``names`` tells those that came.
+    Tensors that the interpreter does not keep are left out; ``names`` tells those that came. With
+    ``delegated`` they are what the default delegate computes, which rounds some operators otherwise
+    than LiteRT's own kernels.
     """
     content, inputs = arrays[0].tobytes(), arrays[1:]
     graph = flatbuffer.read(content).subgraphs[0]
     wanted = set(fields["names"])
+    delegated = bool(fields.get("delegated"))
+    if delegated:
+        content = edit.with_outputs(content, wanted)
     interpreter = Interpreter(
-        model_content=content, experimental_preserve_all_tensors=True, num_threads=1
+        model_content=content, experimental_preserve_all_tensors=not delegated, num_threads=1
     )
     try:
         for index, array in zip(graph.inputs, inputs, strict=True):

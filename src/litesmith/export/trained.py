@@ -178,6 +178,9 @@ def trained(model: Any, float_model: Any, grids: Any) -> Trained:
         scales = None
         if axis is not None and data is not None and data.size == value.size:
             scales = kernels.channel_scales(value, had[1], data, axis)
+        exact = grids.stored.get((kernel.layer, kernel.variable))
+        if scales is not None and exact is not None and exact.size == scales.size:
+            scales = np.where(np.isclose(exact, scales, rtol=1e-5), exact, scales)
         if scales is None or data is None or axis is None:
             loose.append(kernel.tensor)
             continue
@@ -232,12 +235,21 @@ def derive(
         end = float(2 ** (stored[name] - 1) - 1)
         form = [1] * grid.integers.ndim
         form[grid.axis] = -1
-        span = (grid.scales * np.float32(end)).reshape(form)
+        span = _span(grid.scales, end).reshape(form)
         ranges[name] = {"min": -span, "max": span}
     content = post_training.run(float_model, manager, ranges, rules)
     content = edit.integer_zeros(content) if known.activations == 8 else content
     _compare(content, known, rules)
     return edit.unsigned_edges(content) if io_dtype == "uint8" else content
+
+
+def _span(scales: np.ndarray, end: float) -> np.ndarray:
+    """The largest values of channels that give these scales, to the last bit."""
+    span = scales * np.float32(end)
+    for near in (np.nextafter(span, np.float32(0)), np.nextafter(span, np.float32(np.inf))):
+        better = (span / np.float32(end) != scales) & (near / np.float32(end) == scales)
+        span = np.where(better, near, span)
+    return span
 
 
 def _with_wide_layers(

@@ -21,7 +21,7 @@ from litesmith.parametrize import (
 from litesmith.parametrize import inner_layers as layers_inside
 from litesmith.quantization import core
 from litesmith.quantization.parametrization import Grid
-from litesmith.quantization.ranges import Range, accumulator_step, bias_of, moved_bias
+from litesmith.quantization.ranges import Range, bias_of, moved_bias, stored_scale
 
 to_numpy = ops.convert_to_numpy
 
@@ -34,11 +34,14 @@ class Grids:
         activations: their bits, or None where they were not quantized.
         ranges: by place (`str(Place)`), smallest and largest value.
         kernels: by layer and variable, bits and the scale, which broadcasts to the kernel.
+        stored: by layer and variable, the scales of the file's channels to the last bit, where the
+            simulation went by them.
     """
 
     activations: int | None
     ranges: Mapping[str, tuple[float, float]]
     kernels: Mapping[tuple[str, str], tuple[int, np.ndarray]]
+    stored: Mapping[tuple[str, str], np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def calibrated(self) -> bool:
@@ -84,8 +87,8 @@ def carry(
     taps = list(_taps(model))
     ranges = {str(place): tap.ends() for place, _, tap in taps if tap.observes}
     bits = {tap.bits for _, _, tap in taps if tap.bits is not None}
-    _bake_biases(weights, taps, twins)
-    return Grids(bits.pop() if bits else None, ranges, kernels)
+    stored = _bake_biases(weights, taps, twins)
+    return Grids(bits.pop() if bits else None, ranges, kernels, stored)
 
 
 def _weights(model: keras.Model) -> Iterator[_Weight]:
@@ -137,7 +140,8 @@ def _bake_biases(
     weights: list[_Weight],
     taps: list[tuple[Place, keras.layers.Layer, Range]],
     twins: Mapping[int, keras.layers.Layer],
-) -> None:
+) -> dict[tuple[str, str], np.ndarray]:
+    stored: dict[tuple[str, str], np.ndarray] = {}
     inputs = {}
     for _, _, tap in taps:
         if tap.key and tap.bits is not None:
@@ -151,11 +155,20 @@ def _bake_biases(
             continue
         weight, new = by_key[product["weight"]], twins[id(layer)]
         made = bias_of(new, product)
-        scale = ops.reshape(ops.convert_to_tensor(weight.scale), (-1,)) * inputs[product["input"]]
-        step = accumulator_step(made, scale, weight.grid.folded)
+        scale = stored_scale(
+            made, ops.convert_to_tensor(weight.scale), product, weight.grid.folded
+        )
+        stored[weight.path, weight.variable.path] = to_numpy(scale)
+        step = scale * inputs[product["input"]]
         earlier = before.get(product["weight"] + ":bias")
         bias = None if earlier is None else ops.cast(earlier.bias, "float32")
         moved = moved_bias(made, step, bias)
         target = getattr(new, "beta" if product["norm"] else "bias", None)
-        if target is not None:
-            target.assign(ops.cast(target, "float32") + moved)
+        if target is None:
+            continue
+        if (row := product.get("row")) is not None:
+            whole = np.zeros(target.shape, np.float32)
+            whole[row] = to_numpy(moved)
+            moved = whole
+        target.assign(ops.cast(target, "float32") + moved)
+    return stored

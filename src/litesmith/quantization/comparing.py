@@ -253,7 +253,7 @@ def _runs(
             for event in record(model, structured(model, arrays), result=keep):
                 values.events.setdefault(event.place, event.value)
             stored = [_stored(a, edge) for a, edge in zip(arrays, edges, strict=True)]
-            fields, found = child.call("values", [file, *stored], names=names)
+            fields, found = child.call("values", [file, *stored], names=names, delegated=True)
             yield values, dict(zip(fields["names"], found, strict=True)), len(arrays[0])
 
 

@@ -89,6 +89,7 @@ def map_tensors(
             places = _match(asked, values, events, cells, acting, known)
             turned = _turned(asked, places)
             places.update(turned)
+            places.update(_stacked(asked, places, float_model, cells))
             lost = frozenset(
                 name
                 for name, each in asked.activations.items()
@@ -251,6 +252,31 @@ def _turned(asked: Any, found: Mapping[str, tuple[Place, ...]]) -> dict[str, tup
         and each.source not in (None, name)
         and each.source not in found
     }
+
+
+def _stacked(
+    asked: Any,
+    found: Mapping[str, tuple[Place, ...]],
+    float_model: Any,
+    cells: Container[tuple[int, int]],
+) -> dict[str, tuple[Place, ...]]:
+    """What a recurrent layer returns of all its steps has the range of its steps' states."""
+    from litesmith.export import flatbuffer
+
+    graph = flatbuffer.read(float_model.content).subgraphs[0]
+    stacked = {}
+    for operator in graph.operators:
+        if operator.name != "PACK":
+            continue
+        name = graph.tensors[operator.outputs[0]].name
+        states = {found.get(graph.tensors[index].name, ()) for index in operator.inputs}
+        each = asked.activations.get(name)
+        if each is None or each.source != name or len(states) != 1:
+            continue
+        (places,) = states
+        if places and (places[0].outer, places[0].inner) in cells:
+            stacked[name] = places
+    return stacked
 
 
 def _equal_values(asked: Any, name: str) -> bool:

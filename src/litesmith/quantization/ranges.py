@@ -49,7 +49,9 @@ class Range(Tap):
         low, high: the range, where it is fixed.
         table: whether it is that of an Embedding's table, which is looked up.
         product: what the bias that has been added here is rounded to: `{"weight", "input"}`, the
-            keys of the scales, and whether a BatchNorm makes the bias, `"norm"`.
+            keys of the scales, whether a BatchNorm makes the bias, `"norm"`, whether there is none,
+            `"bare"`, or which row of the layer's it is, `"row"`; and what the file's kernel is
+            multiplied by beside, `"gain"`, as by a Rescaling before it.
         norm: whether it is the product of a BatchNorm that is computed in two steps; then what
             comes by is the sum, and factor and shift are integers, too.
         tells: a key under which the layer's bias is told to the BatchNorm that takes it over.
@@ -243,10 +245,11 @@ class _RangeUse(Use):
     def _with_bias_on_grid(self, value: Any) -> Any:
         product = self.tap.product
         assert product is not None
-        scale = accumulator_scale(product)
-        if scale is None:
+        given, weight = told(product["input"]), told(product["weight"])
+        if given is None or weight is None:
             return value
-        step = accumulator_step(self.bias, scale, bool(told(product["weight"] + ":folded")))
+        folded = bool(told(product["weight"] + ":folded"))
+        step = stored_scale(self.bias, weight, product, folded) * given[0]
         tell(product["weight"] + ":step", step)
         return value + moved_bias(self.bias, step, told(product["weight"] + ":bias"))
 
@@ -371,14 +374,6 @@ def _requantized(value: Any, scale: Any, result: dict[str, Any]) -> Any:
     return ops.round(whole * multiplier) * scale
 
 
-def accumulator_scale(product: dict[str, Any]) -> Any:
-    """Input scale times weight scale, flat, a value a channel; None where nobody told."""
-    given, weight = told(product["input"]), told(product["weight"])
-    if given is None or weight is None:
-        return None
-    return ops.reshape(weight, (-1,)) * given[0]
-
-
 def bias_of(layer: Any, product: dict[str, Any] | None) -> dict[str, Any]:
     """What makes a layer's bias: `{"factor", "shift"}` of a BatchNorm, `{"bias"}`, or nothing."""
     if product is not None and product["norm"]:
@@ -387,21 +382,30 @@ def bias_of(layer: Any, product: dict[str, Any] | None) -> dict[str, Any]:
     if product is not None and product.get("bare"):
         return {}
     bias = getattr(layer, "bias", None)
-    return {} if bias is None else {"bias": ops.cast(ops.copy(bias), "float32")}
+    if bias is None:
+        return {}
+    bias = ops.cast(ops.copy(bias), "float32")
+    row = None if product is None else product.get("row")
+    return {"bias": bias if row is None else bias[row]}
 
 
-def accumulator_step(made: dict[str, Any], scale: Any, folded: bool) -> Any:
-    """What one unit of the accumulator stands for, a value a channel.
+def stored_scale(made: dict[str, Any], weight: Any, product: dict[str, Any], folded: bool) -> Any:
+    """The scale of a weight as the file has it, a value a channel, flat.
+
+    Times that of the input it is what one unit of the accumulator stands for. LiteRT multiplies in
+    this order, in float32; another one ends on the other side of a half now and then.
 
     Args:
         made: what `bias_of` gave.
-        scale: of input times weight, flat.
+        weight: the weight's scale.
+        product: of the `Range` behind it.
         folded: whether that is the scale of the weight as it is after folding.
     """
-    if "factor" not in made:
+    scale = ops.reshape(weight, (-1,)) * product.get("gain", 1.0)
+    if "factor" not in made or folded:
         return scale
-    step = scale * (ops.ones_like(made["factor"]) if folded else ops.abs(made["factor"]))
-    return ops.where(step > 0, step, ops.ones_like(step))
+    scale = scale * ops.abs(made["factor"])
+    return ops.where(scale > 0, scale, ops.ones_like(scale))
 
 
 def moved_bias(made: dict[str, Any], step: Any, before: Any) -> Any:
@@ -409,7 +413,7 @@ def moved_bias(made: dict[str, Any], step: Any, before: Any) -> Any:
 
     Args:
         made: what `bias_of` gave.
-        step: what `accumulator_step` gave.
+        step: what one unit of the accumulator stands for, a value a channel.
         before: the bias of the layer that the BatchNorm follows, or None.
     """
     if "factor" in made:

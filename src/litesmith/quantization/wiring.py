@@ -38,6 +38,9 @@ from litesmith.technique import Plan, Technique, Wiring
 
 to_numpy = keras.ops.convert_to_numpy
 
+# Under this a bias is too small to tell what it was added to from the sum.
+_SMALL = 0.02
+
 
 def stored_bits(weights: int, operator: str = "CONV_2D") -> int:
     """Bits in which a file stores weights of so many: the next ones LiteRT has for static kernels.
@@ -99,15 +102,19 @@ def _activations(
 
 @contextlib.contextmanager
 def _distinct_values(model: keras.Model) -> Iterator[None]:
-    """Within the body vectors of equal values (zeros, ones) have others.
+    """Within the body vectors of equal values (zeros, ones), and biases near zero, have others.
 
-    What an untrained BatchNorm gives is what it takes, and a bias of zeros is not in the file.
+    What an untrained BatchNorm gives is what it takes, and a bias of zeros is not in the file. One
+    that was trained a little gives nearly its product: the two could not be told apart.
     """
     random = np.random.default_rng(5)
     before = []
     for weight in model.weights:
         value = to_numpy(weight.value)
-        if value.ndim and value.dtype.kind == "f" and value.size and np.ptp(value) == 0:
+        if not value.ndim or value.dtype.kind != "f" or not value.size:
+            continue
+        added = value.ndim == 1 and weight.name in ("beta", "bias")
+        if np.ptp(value) == 0 or (added and np.abs(value).max() < _SMALL):
             before.append((weight, value.copy()))
             moved = value + random.uniform(0.05, 0.3, value.shape) * (1.0 + np.abs(value))
             weight.assign(moved.astype(value.dtype))
@@ -122,6 +129,14 @@ def _is_first_step(kernel: Kernel) -> bool:
     """Whether it is the depthwise kernel of a separable convolution, which has no bias."""
     owner = kernel.owners[-1][1]
     return kernel.variable.name == "depthwise_kernel" and hasattr(owner, "pointwise_kernel")
+
+
+def _row_of_bias(kernel: Kernel) -> int | None:
+    """Which row of its layer's bias is added behind a kernel; None where there are no rows."""
+    owner = kernel.owners[-1][1]
+    if not is_cell(owner) or owner.bias is None or len(owner.bias.shape) < 2:
+        return None
+    return int(kernel.variable.name == "recurrent_kernel")
 
 
 class _Wirer:
@@ -302,21 +317,32 @@ class _Wirer:
         norm = None
         if scale is not None and not scale.before and kernel.folded:
             norm = self._twin(scale.layer)
-        told = not self._verified(live, norm, products[0])
+        owner = live.owners[-1][1]
+        gain = self._gain(live, norm, products[0])
+        told = gain is None or not self._verified(live, norm, products[0])
         for call, product in enumerate(products):
-            point = self._linear_point(live, norm, call)
-            given = self._input_key(product, point)
             outputs = self.map.places.get(product.output, ())
-            added = not product.bias and not _is_first_step(live)
-            if added and outputs and outputs[0].kind == "mid" and point is not None:
-                continue  # by an operator of its own
+            if is_cell(owner):
+                point = outputs[0] if outputs else None
+                given = self._state_key(product)
+            else:
+                point = self._linear_point(live, norm, call)
+                given = self._input_key(product, point)
+                added = not product.bias and not _is_first_step(live)
+                if added and outputs and outputs[0].kind == "mid" and point is not None:
+                    continue  # by an operator of its own
             if told or point is None or given is None:
                 note = f"quantize: the bias behind {kernel.variable!r} is not simulated"
                 self.notes += [] if note in self.notes else [note]
                 continue
             about: dict[str, Any] = {"weight": key, "input": given, "norm": norm is not None}
-            self.taps[point]["product"] = about | ({"bare": True} if point.kind == "mid" else {})
-            owner = live.owners[-1][1]
+            if not product.bias or _is_first_step(live):
+                about.update(bare=True)
+            elif (row := _row_of_bias(live)) is not None:
+                about.update(row=row)
+            if gain != 1.0:
+                about.update(gain=gain)
+            self.taps[point]["product"] = about
             if norm is not None and getattr(owner, "bias", None) is not None:
                 output = Place(*self.numbers[id(owner)], "out", 0, call)
                 self.taps[output]["tells"] = f"{key}:bias"
@@ -335,6 +361,14 @@ class _Wirer:
             return None
         return self._root_key(root.tensor)
 
+    def _state_key(self, product: Any) -> str | None:
+        """The key of what a recurrent cell's kernel is multiplied with.
+
+        A state comes from the step before; of the first, which are zeros, nothing has been told.
+        """
+        root = self.map.placement.root(product.input)
+        return None if root is None else self._root_key(root.tensor)
+
     def _twin(self, layer: keras.layers.Layer) -> keras.layers.Layer | None:
         """The layer of this model that a plan's (of the model it was copied from) stands for."""
         if id(layer) in self.numbers:
@@ -348,7 +382,7 @@ class _Wirer:
     def _linear_point(self, kernel: Kernel, norm: Any, call: int) -> Place | None:
         """Where all that becomes the bias has been added, and nothing else has happened."""
         layer: Any = kernel.owners[-1][1] if norm is None else norm
-        if id(layer) not in self.numbers or is_cell(layer):  # a cell adds its bias on its own
+        if id(layer) not in self.numbers:
             return None
         if _is_first_step(kernel):
             return Place(*self.numbers[id(layer)], "mid", 0, call)
@@ -356,13 +390,44 @@ class _Wirer:
         linear = norm is not None or activation in (None, keras.activations.linear)
         return Place(*self.numbers[id(layer)], "out" if linear else "pre", 0, call)
 
+    def _gain(self, kernel: Kernel, norm: Any, product: Any) -> float | None:
+        """What a kernel is multiplied by in the file, beside its BatchNorm: a Rescaling before it.
+
+        Returns:
+            1 where it is as the layers have it; None where channels differ.
+        """
+        from litesmith.export import codebooks, flatbuffer, kernels
+
+        graph = flatbuffer.read(self.float_model.content).subgraphs[0]
+        data = next((t.data for t in graph.tensors if t.name == product.weight), None)
+        axis = codebooks.CHANNELS.get(product.operator)
+        value = np.asarray(kernel.value(), np.float32)
+        if data is None or axis is None or data.size != value.size:
+            return 1.0
+        found = kernels.channel_scales(value, np.ones(()), data, axis)
+        if found is None:
+            return 1.0
+        if norm is not None:
+            factor = np.abs(to_numpy(norm_factors(norm)[0]).astype(np.float64).ravel())
+            if factor.size != found.size:
+                return 1.0
+            found = found / np.where(factor > 0, factor, 1.0)
+        gain = float(np.median(found))
+        if np.isclose(found, gain, rtol=1e-3).mean() < 0.5:
+            return None
+        return 1.0 if abs(gain - 1.0) < 1e-4 else gain
+
     def _verified(self, kernel: Kernel, norm: Any, product: Any) -> bool:
         """Whether the file's bias is what the layers make of theirs."""
         from litesmith.export import flatbuffer
 
         owner: Any = kernel.owners[-1][1]
         own = None if _is_first_step(kernel) else getattr(owner, "bias", None)
+        if is_cell(owner) and not product.bias:  # added by an operator of its own
+            own = None
         bias = np.zeros(()) if own is None else to_numpy(own).astype(np.float64)
+        if (row := _row_of_bias(kernel)) is not None and own is not None:
+            bias = bias[row]
         if norm is not None:
             factor, shift = (to_numpy(each).astype(np.float64) for each in norm_factors(norm))
             bias = shift + bias.ravel() * factor
