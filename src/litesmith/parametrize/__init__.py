@@ -26,7 +26,7 @@ from litesmith.parametrize.neighbours import Scale, find_scales
 from litesmith.parametrize.operators import is_operator
 from litesmith.parametrize.parametrization import Holder, Parametrization
 from litesmith.parametrize.recording import Event, record
-from litesmith.parametrize.sites import Place, Tap, Use
+from litesmith.parametrize.sites import Place, Tap, Use, is_value
 from litesmith.parametrize.stepwise import is_cell, unroll
 from litesmith.parametrize.subclassed import mark_subclassed
 from litesmith.parametrize.swap import (
@@ -72,6 +72,7 @@ __all__ = [
     "is_functional",
     "is_norm",
     "is_operator",
+    "is_value",
     "is_parametrized",
     "hear_inputs",
     "listening",

@@ -1,6 +1,6 @@
 """Layers that LiteRT computes in many steps, run step by step with what lies between them changed.
 
-LayerNormalization, MultiHeadAttention, Dense layers whose bias is an operator of its own, and the
+Normalization, LayerNormalization, MultiHeadAttention, Dense layers whose bias is an operator of its own, and the
 cells of unrolled recurrent layers: the steps are those of the graph that the converter makes of
 them. Each tensor that lies between is a "mid" place; its number is the one it has here.
 """
@@ -49,6 +49,8 @@ def steps_of(layer: Any) -> Steps | None:
         return _separable
     if _has_call_of(layer, layers.LayerNormalization):
         return None if layer.rms_scaling else _layer_norm
+    if _has_call_of(layer, layers.Normalization):
+        return None if layer.invert or not layer.built else _normalization
     if _has_call_of(layer, layers.MultiHeadAttention):
         return _attention if internals.attention(layer).plain else None
     if _has_call_of(layer, layers.Dense, layers.EinsumDense):
@@ -155,6 +157,14 @@ def _dense(layer: Any, change: Change, original: Any, args: Any, kwargs: Any) ->
     # Of more than two dimensions; the bias of a plain matrix product is part of it.
     total = ops.add(change(total, 0), change.constant(layer.bias, 0))
     return total if layer.activation is None else layer.activation(total)
+
+
+def _normalization(layer: Any, change: Change, original: Any, args: Any, kwargs: Any) -> Any:
+    inputs = args[0] if args else kwargs["inputs"]
+    inputs = ops.cast(inputs, layer.compute_dtype)
+    centred = change(inputs - change.constant(ops.cast(layer.mean, inputs.dtype), 0), 0)
+    spread = ops.maximum(ops.sqrt(ops.cast(layer.variance, "float32")), keras.backend.epsilon())
+    return centred * change.constant(ops.cast(1.0 / spread, inputs.dtype), 0)
 
 
 def _layer_norm(layer: Any, change: Change, original: Any, args: Any, kwargs: Any) -> Any:

@@ -155,14 +155,12 @@ def _bake_biases(
             continue
         weight, new = by_key[product["weight"]], twins[id(layer)]
         made = bias_of(new, product)
-        scale = stored_scale(
-            made, ops.convert_to_tensor(weight.scale), product, weight.grid.folded
-        )
+        scale = stored_scale(made, ops.convert_to_tensor(weight.scale), product, weight.grid.folded)
         stored[weight.path, weight.variable.path] = to_numpy(scale)
         step = scale * inputs[product["input"]]
         earlier = before.get(product["weight"] + ":bias")
         bias = None if earlier is None else ops.cast(earlier.bias, "float32")
-        moved = moved_bias(made, step, bias)
+        moved = moved_bias(made, step, bias, product.get("added", 0.0))
         target = getattr(new, "beta" if product["norm"] else "bias", None)
         if target is None:
             continue

@@ -152,6 +152,37 @@ def mean_of_integers(value: Any, scale: Any, zero: Any) -> Any:
     return (round_half_away(mean + 1e-4 * ops.sign(mean)) - zero) * scale
 
 
+def sum_of_integers(one: Any, first: Any, other: Any, second: Any, scale: Any) -> Any:
+    """The integers of a sum of two tensors, less their zero point, as XNNPACK computes them.
+
+    Each scale ÷ `scale` becomes a whole number of at most 21 bits with a shift that both share; the
+    sum of the products is shifted back, halves up (`xnn_init_qs8_add_minmax_params`).
+
+    Args:
+        one: tensor, on its grid.
+        first: the scale of that one, a scalar.
+        other: another tensor, on its grid; or what is subtracted, negative.
+        second: its scale.
+        scale: of the result.
+
+    Returns:
+        Float tensor of whole numbers, not clipped.
+    """
+    ratios = first / scale, second / scale
+    exponent = ops.floor(ops.log2(ops.maximum(*ratios)))
+    # log2 of a float32 may be off at a power of two.
+    share = ops.maximum(*ratios) / ops.power(2.0, exponent)
+    exponent = exponent + ops.where(share >= 2.0, 1.0, 0.0) - ops.where(share < 1.0, 1.0, 0.0)
+    # The smallest shift is 13 there: the ratios are below 256.
+    shift = ops.clip(20.0 - exponent, 1.0, 30.0)
+    power = ops.round(ops.power(2.0, shift))
+    factors = [ops.cast(ops.round(ratio * power), "int32") for ratio in ratios]
+    whole = [ops.cast(ops.round(t / s), "int32") for t, s in ((one, first), (other, second))]
+    total = whole[0] * factors[0] + whole[1] * factors[1]
+    power = ops.cast(power, "int32")
+    return ops.cast(ops.floor_divide(total + ops.floor_divide(power, 2), power), "float32")
+
+
 def round_twice(value: Any, multiplier: Any) -> Any:
     """A product of an accumulator and a multiplier below 1 as LiteRT's own kernels round it.
 

@@ -18,7 +18,16 @@ import keras
 import numpy as np
 
 from litesmith.errors import ChildError, ExportError
-from litesmith.parametrize import Event, Place, inner_layers, is_cell, outermost_layers, record
+from litesmith.parametrize import (
+    Event,
+    Place,
+    inner_layers,
+    is_cell,
+    is_norm,
+    outermost_layers,
+    record,
+)
+from litesmith.quantization.summing import sign_of
 
 # How far the numbers of the file and of Keras may be apart, of the largest.
 _CLOSE = 2e-4
@@ -36,6 +45,8 @@ class Map:
             does what computes with them.
         order: of all places of the model, when something first comes by.
         takers: for each tensor that is requantized the places of layers that take it.
+        sums: by the tensor that a sum gives, the layer that adds (its whole call) and the tensors it
+            takes, in its own order; of a BatchNorm or a Rescaling in two steps the product alone.
         elsewhere: tensors that Keras knows in another order only, or once for all steps of a
             recurrent cell: they have ranges, but cannot be compared one to one.
     """
@@ -45,6 +56,7 @@ class Map:
     unmapped: frozenset[str]
     order: Mapping[Place, int]
     takers: Mapping[str, tuple[Place, ...]]
+    sums: Mapping[str, tuple[Place, tuple[str, ...]]]
     elsewhere: frozenset[str] = frozenset()
 
 
@@ -115,7 +127,8 @@ def map_tensors(
         if name in values
     }
     repeated = {name for name, at in places.items() if (at[0].outer, at[0].inner) in cells}
-    return Map(asked, places, missing, order, takers, frozenset(turned) | repeated)
+    sums = _sums(float_model, values, places, events, layers)
+    return Map(asked, places, missing, order, takers, sums, frozenset(turned) | repeated)
 
 
 def _has_range(places: tuple[Place, ...], ranged: Container[str] | None) -> bool:
@@ -277,6 +290,57 @@ def _stacked(
         if places and (places[0].outer, places[0].inner) in cells:
             stacked[name] = places
     return stacked
+
+
+def _sums(
+    float_model: Any,
+    values: Mapping[str, np.ndarray],
+    places: Mapping[str, tuple[Place, ...]],
+    events: Sequence[Event],
+    layers: Mapping[tuple[int, int], Any],
+) -> dict[str, tuple[Place, tuple[str, ...]]]:
+    """Which layer makes each sum of the file (see `Map.sums`)."""
+    from litesmith.export import flatbuffer
+
+    adding: dict[Place, dict[int, np.ndarray]] = defaultdict(dict)
+    for event in events:
+        at = event.place
+        if at.kind == "in" and sign_of(layers[at.outer, at.inner]):
+            adding[Place(at.outer, at.inner, "whole", 0, at.call)][at.index] = event.value
+    # The tap at the whole of a layer stands at each of its calls.
+    shared = {(at.outer, at.inner) for at in adding if at.call}
+    graph = flatbuffer.read(float_model.content).subgraphs[0]
+    found: dict[str, tuple[Place, tuple[str, ...]]] = {}
+    for operator in graph.operators:
+        if operator.name not in ("ADD", "SUB"):
+            continue
+        taken = [graph.tensors[index] for index in operator.inputs]
+        names = tuple(tensor.name for tensor in taken if not tensor.constant)
+        given = graph.tensors[operator.outputs[0]].name
+        if len(names) == 1:
+            (first, *_) = places.get(names[0], (None,))
+            if first and first.kind == "mid" and is_norm(layers[first.outer, first.inner]):
+                found[given] = (first, names)
+        elif all(name in values for name in names):
+            for whole, inputs in adding.items():
+                if (whole.outer, whole.inner) in shared:
+                    continue
+                order = _order(inputs, [values[name] for name in names])
+                if order is not None:
+                    found[given] = (whole, tuple(names[number] for number in order))
+                    break
+    return found
+
+
+def _order(inputs: Mapping[int, np.ndarray], values: Sequence[np.ndarray]) -> list[int] | None:
+    """Which of the values is each of a layer's two inputs; None where they are others."""
+    if sorted(inputs) != [0, 1]:
+        return None
+    for order in ([0, 1], [1, 0]):
+        pairs = [(np.ravel(values[number]), inputs[place]) for place, number in enumerate(order)]
+        if all(one.size == other.size and _close(one, other) for one, other in pairs):
+            return order
+    return None
 
 
 def _equal_values(asked: Any, name: str) -> bool:

@@ -50,8 +50,9 @@ class Range(Tap):
         table: whether it is that of an Embedding's table, which is looked up.
         product: what the bias that has been added here is rounded to: `{"weight", "input"}`, the
             keys of the scales, whether a BatchNorm makes the bias, `"norm"`, whether there is none,
-            `"bare"`, or which row of the layer's it is, `"row"`; and what the file's kernel is
-            multiplied by beside, `"gain"`, as by a Rescaling before it.
+            `"bare"`, or which row of the layer's it is, `"row"`; what the file's kernel is
+            multiplied by beside, `"gain"`, as by a Rescaling before it; and what the file's bias
+            has taken up of the operator behind it, `"added"`.
         norm: whether it is the product of a BatchNorm that is computed in two steps; then what
             comes by is the sum, and factor and shift are integers, too.
         tells: a key under which the layer's bias is told to the BatchNorm that takes it over.
@@ -63,6 +64,9 @@ class Range(Tap):
         momentum: of the moving average.
         learned: whether the optimizer trains the ends, from where the first steps have put them.
         mean: whether an average pool made it, which rounds halves of its integers away from zero.
+        averaged: of a mean with a scale of its own: `{"input", "count"}`, the key of what it takes
+            and how many of those make one.
+        summed: a key under which the two that were added here are told.
     """
 
     fields = (
@@ -81,6 +85,8 @@ class Range(Tap):
         "momentum",
         "learned",
         "mean",
+        "averaged",
+        "summed",
     )
 
     def __init__(
@@ -101,15 +107,18 @@ class Range(Tap):
         momentum: float = MOMENTUM,
         learned: bool = False,
         mean: bool = False,
+        averaged: dict[str, Any] | None = None,
+        summed: str = "",
         **options: Any,
     ):
         super().__init__(**options)
         self.bits, self.key, self.source, self.low, self.high = bits, key, source, low, high
         dicts = {"product": product, "result": result, "requantized": requantized}
+        dicts |= {"averaged": averaged}
         for name, value in dicts.items():
             object.__setattr__(self, name, value)  # past Keras's tracking of dicts
         self.norm, self.tells, self.freeze, self.momentum = norm, tells, freeze, momentum
-        self.learned, self.table, self.mean = learned, table, mean
+        self.learned, self.table, self.mean, self.summed = learned, table, mean, summed
 
     @property
     def observes(self) -> bool:
@@ -251,7 +260,8 @@ class _RangeUse(Use):
         folded = bool(told(product["weight"] + ":folded"))
         step = stored_scale(self.bias, weight, product, folded) * given[0]
         tell(product["weight"] + ":step", step)
-        return value + moved_bias(self.bias, step, told(product["weight"] + ":bias"))
+        before = told(product["weight"] + ":bias")
+        return value + moved_bias(self.bias, step, before, product.get("added", 0.0))
 
     def _norm_in_steps(self, value: Any) -> Any:
         factor, shift = (ops.stop_gradient(each) for each in norm_factors(self.layer))
@@ -261,11 +271,16 @@ class _RangeUse(Use):
             scale, zero = core.parameters(ops.min(vector), ops.max(vector), bits)
             return core.fake_quantize(vector, scale, zero, bits)
 
+        shift = ops.convert_to_tensor(shift)
         product = value - shift
         if self.training:
             return self._rounded(product) + shift
         ratio = constant(factor) / ops.where(factor == 0, ops.ones_like(factor), factor)
-        return self._rounded(product * ratio) + constant(shift)
+        product, shift = self._rounded(product * ratio), constant(shift)
+        if self.tap.key:
+            own = core.parameters(ops.min(shift), ops.max(shift), bits)[0]
+            tell(f"{self.tap.key}:sum", ((product, told(self.tap.key)[0]), (shift, own)))
+        return product + shift
 
     def _rounded(self, value: Any) -> Any:
         tap = self.tap
@@ -303,6 +318,10 @@ class _RangeUse(Use):
             value = _requantized(value, scale, tap.result)
         if tap.mean:
             value = core.mean_of_integers(value, scale, zero)
+        if tap.averaged:
+            value = _averaged(value, scale, tap.averaged)
+        if tap.summed and tap.bits == 8:
+            value = _summed(value, scale, told(tap.summed))
         rounded = core.fake_quantize(value, scale, zero, tap.bits)
         if not tap.observes:
             return rounded
@@ -389,6 +408,27 @@ def bias_of(layer: Any, product: dict[str, Any] | None) -> dict[str, Any]:
     return {"bias": bias if row is None else bias[row]}
 
 
+def _averaged(value: Any, scale: Any, averaged: dict[str, Any]) -> Any:
+    """A mean as LiteRT computes it: the sum of the integers times one factor."""
+    given = told(averaged["input"])
+    if given is None:
+        return value
+    count = float(averaged["count"])
+    return ops.round(value / given[0] * count) * (given[0] / (scale * count)) * scale
+
+
+def _summed(value: Any, scale: Any, operands: Any) -> Any:
+    """A sum as XNNPACK computes it, where no activation has cut it."""
+    if operands is None:
+        return value
+    (one, first), (other, second) = operands
+    plain = one + other
+    if len(plain.shape) != len(value.shape):
+        return value
+    exact = core.sum_of_integers(one, first, other, second, scale) * scale
+    return ops.where(ops.abs(value - plain) < 0.25 * scale, exact, value)
+
+
 def stored_scale(made: dict[str, Any], weight: Any, product: dict[str, Any], folded: bool) -> Any:
     """The scale of a weight as the file has it, a value a channel, flat.
 
@@ -408,22 +448,23 @@ def stored_scale(made: dict[str, Any], weight: Any, product: dict[str, Any], fol
     return ops.where(scale > 0, scale, ops.ones_like(scale))
 
 
-def moved_bias(made: dict[str, Any], step: Any, before: Any) -> Any:
+def moved_bias(made: dict[str, Any], step: Any, before: Any, added: float = 0.0) -> Any:
     """How far a bias is from its grid.
 
     Args:
         made: what `bias_of` gave.
         step: what one unit of the accumulator stands for, a value a channel.
         before: the bias of the layer that the BatchNorm follows, or None.
+        added: what the file's bias is larger by.
     """
     if "factor" in made:
-        bias = made["shift"]
+        bias = made["shift"] + added
         if before is not None:
             bias = bias + ops.reshape(before, (-1,)) * made["factor"]
         return core.on_grid(bias, step) - bias
     if "bias" not in made:
         return ops.zeros(())
-    bias = made["bias"]
+    bias = made["bias"] + added
     size = int(np.prod(bias.shape))
     if int(np.prod(step.shape)) not in (1, size):
         return ops.zeros_like(bias)

@@ -34,6 +34,7 @@ from litesmith.quantization.freezing import frozen_norms
 from litesmith.quantization.hard_swish import HardSwish
 from litesmith.quantization.mapping import map_tensors
 from litesmith.quantization.ranges import Range
+from litesmith.quantization.summing import Sum, sign_of
 from litesmith.technique import Plan, Technique, Wiring
 
 to_numpy = keras.ops.convert_to_numpy
@@ -172,10 +173,14 @@ class _Wirer:
                 self._round(place, name, each)
         for name, output in asked.requantized:
             self._requantize(name, output)
+        for name, each in asked.activations.items():
+            if each.operator == "MEAN":
+                self._average(name)
         for kernel in self.float_model.kernels:
             self._fold(kernel)
             if kernel.tensor in asked.products:
                 self._product(kernel, asked.products[kernel.tensor])
+        others = [*self._hard_swishes(), *self._sums()]
         taps: dict[int, list[tuple[dict[str, Any], Any]]] = defaultdict(list)
         for number, (place, settings) in enumerate(sorted(self.taps.items())):
             tap = Range(
@@ -187,8 +192,8 @@ class _Wirer:
                 **settings,
             )
             taps[place.outer].append((place.site, tap))
-        for place, swish in self._hard_swishes():
-            taps[place.outer].append((place.site, swish))
+        for place, other in others:
+            taps[place.outer].append((place.site, other))
         if self.map.unmapped:
             self.notes.append(
                 f"quantize: {len(self.map.unmapped)} tensors stay float, because they are inside "
@@ -273,6 +278,48 @@ class _Wirer:
                     at = Place(place.outer, place.inner, "whole")
                     yield at, HardSwish(name=f"hard_swish_{number}", shape=(), **keys)
 
+    def _sums(self) -> Iterator[tuple[Place, Sum]]:
+        """Layers that add two tensors: what they add is told to the range of the sum."""
+        again = {name for name, _ in self.map.placement.requantized}
+        for number, (name, (at, names)) in enumerate(self.map.sums.items()):
+            wanted = [p for p in self.map.places.get(name, ()) if "bits" in self.taps.get(p, {})]
+            roots = [self.map.placement.root(each) for each in names]
+            if self.activations != 8 or not wanted or None in roots or again & set(names):
+                continue
+            if len(names) == 1:  # of a BatchNorm in two steps, which tells by itself
+                if "key" not in self.taps.get(at, {}):
+                    continue
+                key = f"{self.taps[at]['key']}:sum"
+            else:
+                key = f"{self._key(name)}:sum"
+                one, other = (self._root_key(root.tensor) for root in roots)
+                sign = sign_of(self.layers[at.outer, at.inner])
+                about = {"key": key, "one": one, "other": other, "sign": sign}
+                yield at, Sum(name=f"sum_{number}", shape=(), **about)
+            for place in wanted:
+                self.taps[place].update(summed=key)
+
+    def _average(self, name: str) -> None:
+        """Where a mean over the two axes of an image has a scale of its own."""
+        from litesmith.export import flatbuffer
+
+        graph = flatbuffer.read(self.float_model.content).subgraphs[0]
+        for operator in graph.operators:
+            given = graph.tensors[operator.outputs[0]]
+            if operator.name != "MEAN" or given.name != name:
+                continue
+            taken, root = graph.tensors[operator.inputs[0]], None
+            axes = graph.tensors[operator.inputs[1]].data
+            if axes is not None and sorted(np.ravel(axes).tolist()) == [1, 2]:
+                root = self.map.placement.root(taken.name)
+            count = math.prod(taken.shape[1:3]) if len(taken.shape) == 4 else 0
+            if root is None or count < 1:
+                continue
+            for place in self.map.places.get(name, ()):
+                if place.kind == "out" and "bits" in self.taps.get(place, {}):
+                    about = {"input": self._root_key(root.tensor), "count": count}
+                    self.taps[place].update(averaged=about)
+
     def _requantize(self, name: str, output: str) -> None:
         """Where a layer takes a tensor in the scale of what it gives, as concatenations do."""
         root = self.map.placement.root(name)
@@ -319,7 +366,8 @@ class _Wirer:
             norm = self._twin(scale.layer)
         owner = live.owners[-1][1]
         gain = self._gain(live, norm, products[0])
-        told = gain is None or not self._verified(live, norm, products[0])
+        added = self._added(live, norm, products[0])
+        told = gain is None or added is None
         for call, product in enumerate(products):
             outputs = self.map.places.get(product.output, ())
             if is_cell(owner):
@@ -328,8 +376,8 @@ class _Wirer:
             else:
                 point = self._linear_point(live, norm, call)
                 given = self._input_key(product, point)
-                added = not product.bias and not _is_first_step(live)
-                if added and outputs and outputs[0].kind == "mid" and point is not None:
+                apart = not product.bias and not _is_first_step(live)
+                if apart and outputs and outputs[0].kind == "mid" and point is not None:
                     continue  # by an operator of its own
             if told or point is None or given is None:
                 note = f"quantize: the bias behind {kernel.variable!r} is not simulated"
@@ -340,8 +388,8 @@ class _Wirer:
                 about.update(bare=True)
             elif (row := _row_of_bias(live)) is not None:
                 about.update(row=row)
-            if gain != 1.0:
-                about.update(gain=gain)
+            about |= {"gain": gain} if gain != 1.0 else {}
+            about |= {"added": added} if added else {}
             self.taps[point]["product"] = about
             if norm is not None and getattr(owner, "bias", None) is not None:
                 output = Place(*self.numbers[id(owner)], "out", 0, call)
@@ -413,12 +461,18 @@ class _Wirer:
                 return 1.0
             found = found / np.where(factor > 0, factor, 1.0)
         gain = float(np.median(found))
+        if abs(gain - 1.0) >= 1e-4 and norm is None and not product.bias:
+            return None  # before it, or behind it: nothing tells
         if np.isclose(found, gain, rtol=1e-3).mean() < 0.5:
             return None
         return 1.0 if abs(gain - 1.0) < 1e-4 else gain
 
-    def _verified(self, kernel: Kernel, norm: Any, product: Any) -> bool:
-        """Whether the file's bias is what the layers make of theirs."""
+    def _added(self, kernel: Kernel, norm: Any, product: Any) -> float | None:
+        """What the file's bias is larger by than what the layers make of theirs: `x + 3` behind.
+
+        Returns:
+            None where it is another one altogether.
+        """
         from litesmith.export import flatbuffer
 
         owner: Any = kernel.owners[-1][1]
@@ -435,6 +489,11 @@ class _Wirer:
         stored = next((t.data for t in graph.tensors if product.bias and t.name == product.bias), 0)
         stored = np.ravel(np.asarray(0.0 if stored is None else stored, np.float64))
         if stored.size not in (1, bias.size) and bias.size != 1:
-            return False
+            return None
         size = max(float(np.abs(bias).max()), float(np.abs(stored).max()), 1e-3)
-        return bool((np.abs(stored - bias.ravel()) <= 1e-4 * size).all())
+        off = stored - bias.ravel()
+        if (np.abs(off) <= 1e-4 * size).all():
+            return 0.0
+        added = float(off.mean())
+        uniform = product.bias and own is not None and (np.abs(off - added) <= 1e-5 * size).all()
+        return added if uniform else None
