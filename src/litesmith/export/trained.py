@@ -235,21 +235,13 @@ def derive(
         end = float(2 ** (stored[name] - 1) - 1)
         form = [1] * grid.integers.ndim
         form[grid.axis] = -1
-        span = _span(grid.scales, end).reshape(form)
+        # In float64 no scale is off by a bit.
+        span = (grid.scales.astype(np.float64) * end).reshape(form)
         ranges[name] = {"min": -span, "max": span}
     content = post_training.run(float_model, manager, ranges, rules)
     content = edit.integer_zeros(content) if known.activations == 8 else content
     _compare(content, known, rules)
     return edit.unsigned_edges(content) if io_dtype == "uint8" else content
-
-
-def _span(scales: np.ndarray, end: float) -> np.ndarray:
-    """The largest values of channels that give these scales, to the last bit."""
-    span = scales * np.float32(end)
-    for near in (np.nextafter(span, np.float32(0)), np.nextafter(span, np.float32(np.inf))):
-        better = (span / np.float32(end) != scales) & (near / np.float32(end) == scales)
-        span = np.where(better, near, span)
-    return span
 
 
 def _with_wide_layers(
@@ -276,16 +268,16 @@ def _activation_ranges(
     read: flatbuffer.Flatbuffer, known: Trained
 ) -> dict[str, dict[str, np.ndarray]]:
     """A range for every tensor: the quantizer wants one also where it uses another's."""
+    from litesmith.quantization.core import ends_of_grid
+
     found = {}
     for tensor in read.subgraphs[0].tensors:
         if tensor.constant or tensor.type != "FLOAT32":
             continue
         low, high = known.ranges.get(tensor.name, (-1.0, 1.0))
+        low, high = ends_of_grid(low, high, known.activations or 8)
         form = (1,) * len(tensor.shape)
-        found[tensor.name] = {
-            "min": np.full(form, low, np.float32),
-            "max": np.full(form, high, np.float32),
-        }
+        found[tensor.name] = {"min": np.full(form, low), "max": np.full(form, high)}
     return found | post_training.table_ranges(read)
 
 

@@ -1,8 +1,8 @@
 """Layers that LiteRT computes in many steps, run step by step with what lies between them changed.
 
-Normalization, LayerNormalization, MultiHeadAttention, Dense layers whose bias is an operator of its own, and the
-cells of unrolled recurrent layers: the steps are those of the graph that the converter makes of
-them. Each tensor that lies between is a "mid" place; its number is the one it has here.
+Normalization, LayerNormalization, MultiHeadAttention, Dense layers whose bias is an operator of its
+own, and the cells of unrolled recurrent layers: the steps are those of the graph that the converter
+makes of them. Each tensor that lies between is a "mid" place; its number is the one it has here.
 """
 
 from __future__ import annotations

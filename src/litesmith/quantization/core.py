@@ -1,6 +1,8 @@
 """Quantization as pure math: grids of weights, parameters of activations, rounding as LiteRT does.
 
-Integers are kept as floats, so that everything runs inside a compiled training step.
+Integers are kept as floats, so that everything runs inside a compiled training step. Scales are
+multiplied by the inverse of a constant, not divided by it: that is what compilers make of it anyway,
+and a scale has to be the same to the last bit wherever it is computed.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ def grid_scale(weight: Any, bits: int, reduced: Sequence[int]) -> Any:
         Scale, with axes of size 1 where they are shared.
     """
     largest = ops.max(ops.abs(weight), axis=tuple(reduced), keepdims=True)
-    return ops.maximum(largest, SMALLEST) / limit(bits)
+    return ops.maximum(largest, SMALLEST) * (1.0 / limit(bits))
 
 
 def best_scale(weight: Any, bits: int, reduced: Sequence[int]) -> Any:
@@ -107,10 +109,30 @@ def parameters(low: Any, high: Any, bits: int) -> tuple[Any, Any]:
     least, most = integer_range(bits)
     if bits == 16:
         bound = ops.maximum(ops.maximum(ops.abs(low), ops.abs(high)), SMALLEST)
-        return bound / most, ops.zeros_like(bound)
+        return bound * (1.0 / most), ops.zeros_like(bound)
     low, high = ops.minimum(low, 0.0), ops.maximum(high, 0.0)
-    scale = ops.maximum(high - low, SMALLEST) / (most - least)
+    scale = ops.maximum(high - low, SMALLEST) * (1.0 / (most - least))
     return scale, ops.round(least - low / scale)
+
+
+def ends_of_grid(low: float, high: float, bits: int) -> tuple[float, float]:
+    """The range, in float64, that gives exactly the scale and zero point of `parameters`.
+
+    Args:
+        low: smallest value.
+        high: largest value.
+        bits: 8 or 16.
+    """
+    least, most = integer_range(bits)
+    one = np.float32(1.0)
+    low32, high32, smallest = np.float32(low), np.float32(high), np.float32(SMALLEST)
+    if bits == 16:
+        bound = max(abs(low32), abs(high32), smallest) * (one * np.float32(1.0 / most))
+        return -most * float(bound), most * float(bound)
+    low32, high32 = min(low32, 0 * one), max(high32, 0 * one)
+    scale = max(high32 - low32, smallest) * np.float32(1.0 / (most - least))
+    zero = float(np.rint(np.float32(least) - low32 / scale))
+    return (least - zero) * float(scale), (most - zero) * float(scale)
 
 
 def fake_quantize(value: Any, scale: Any, zero: Any, bits: int) -> Any:

@@ -45,8 +45,8 @@ class Map:
             does what computes with them.
         order: of all places of the model, when something first comes by.
         takers: for each tensor that is requantized the places of layers that take it.
-        sums: by the tensor that a sum gives, the layer that adds (its whole call) and the tensors it
-            takes, in its own order; of a BatchNorm or a Rescaling in two steps the product alone.
+        sums: by the tensor that a sum gives, the layer that adds (its whole call) and the tensors
+            it takes, in its order; of a BatchNorm or a Rescaling in two steps the product alone.
         elsewhere: tensors that Keras knows in another order only, or once for all steps of a
             recurrent cell: they have ranges, but cannot be compared one to one.
     """

@@ -414,7 +414,7 @@ def _averaged(value: Any, scale: Any, averaged: dict[str, Any]) -> Any:
     if given is None:
         return value
     count = float(averaged["count"])
-    return ops.round(value / given[0] * count) * (given[0] / (scale * count)) * scale
+    return ops.round(value / given[0] * count) * (given[0] / scale * (1.0 / count)) * scale
 
 
 def _summed(value: Any, scale: Any, operands: Any) -> Any:

@@ -294,8 +294,8 @@ class _Wirer:
                 key = f"{self._key(name)}:sum"
                 one, other = (self._root_key(root.tensor) for root in roots)
                 sign = sign_of(self.layers[at.outer, at.inner])
-                about = {"key": key, "one": one, "other": other, "sign": sign}
-                yield at, Sum(name=f"sum_{number}", shape=(), **about)
+                names_of = {"key": key, "one": one, "other": other}
+                yield at, Sum(name=f"sum_{number}", shape=(), sign=sign, **names_of)
             for place in wanted:
                 self.taps[place].update(summed=key)
 
