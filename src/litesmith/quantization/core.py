@@ -1,8 +1,8 @@
 """Quantization as pure math: grids of weights, parameters of activations, rounding as LiteRT does.
 
 Integers are kept as floats, so that everything runs inside a compiled training step. Scales are
-multiplied by the inverse of a constant, not divided by it: that is what compilers make of it anyway,
-and a scale has to be the same to the last bit wherever it is computed.
+multiplied by the inverse of a constant, not divided by it: that is what compilers make of it, and a
+scale has to be the same to the last bit wherever it is computed.
 """
 
 from __future__ import annotations

@@ -22,7 +22,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from litesmith.parametrize import Kernel, find_kernels, outermost_layers
+from litesmith.parametrize import (
+    Kernel,
+    find_kernels,
+    find_scales,
+    is_norm,
+    norm_factors,
+    outermost_layers,
+)
 from litesmith.quantization import core
 
 layers = keras.layers
@@ -48,13 +55,17 @@ def keep(model: keras.Model, about: Mapping[str, Any]) -> bool:
 
     Args:
         model: the stripped model.
-        about: `{"recipe", "activations", "ranges", "kernels"}`; the recipe is left out where there
-            is no room for it.
+        about: `{"recipe", "activations", "ranges", "kernels", "stored"}`, the last of them optional;
+            the recipe is left out where there is no room for it.
 
     Returns:
         Whether there was room: a range takes some ten bytes, a kernel and its scales some dozen.
     """
     slots = list(_slots(model))
+    about = {"stored": {}, **about}
+    pairs = zip(about["stored"].items(), _likely_stored(model, about), strict=True)
+    stored = {key: scale for (key, scale), likely in pairs if scale.size == likely.size}
+    about = {**about, "stored": stored}
     for recipe in (about.get("recipe"), None):
         numbers = _numbers(_packed(model, {**about, "recipe": recipe}))
         # One that is never called has room for all.
@@ -155,6 +166,8 @@ def _packed(model: keras.Model, about: Mapping[str, Any]) -> bytes:
         scale = np.asarray(scale, np.float32)
         grids.append([numbers[key], bits, list(scale.shape)])
         steps.append(_distance(scale, _likely(kernels[numbers[key]], bits, scale.shape)).ravel())
+    for key, likely in zip(about["stored"], _likely_stored(model, about), strict=True):
+        steps.append(_distance(np.ravel(about["stored"][key]), likely))
     places = list(about["ranges"])
     ends = np.asarray([about["ranges"][place] for place in places], "<f4")
     data = {
@@ -162,6 +175,7 @@ def _packed(model: keras.Model, about: Mapping[str, Any]) -> bytes:
         "activations": about["activations"],
         "places": places,
         "kernels": grids,
+        "stored": [numbers[key] for key in about["stored"]],
         "digest": _digest([kernels[grid[0]] for grid in grids]),
     }
     head = json.dumps(data, separators=(",", ":")).encode()
@@ -187,6 +201,13 @@ def _unpacked(model: keras.Model, content: bytes) -> dict[str, Any] | None:
         found = likely.view(np.int32) + steps[done : done + size].reshape(shape)
         grids[kernel.path, kernel.variable.path] = (bits, found.view(np.float32))
         done += size
+    keys = [(kernels[number].path, kernels[number].variable.path) for number in data["stored"]]
+    stored = {}
+    likely_ones = _likely_stored(model, {"kernels": grids, "stored": keys})
+    for key, likely in zip(keys, likely_ones, strict=True):
+        found = likely.view(np.int32) + steps[done : done + likely.size]
+        stored[key] = found.view(np.float32)
+        done += likely.size
     return {
         "recipe": data["recipe"],
         "activations": data["activations"],
@@ -195,7 +216,25 @@ def _unpacked(model: keras.Model, content: bytes) -> dict[str, Any] | None:
             for place, (low, high) in zip(data["places"], ends, strict=True)
         },
         "kernels": grids,
+        "stored": stored,
     }
+
+
+def _likely_stored(model: keras.Model, about: Mapping[str, Any]) -> list[np.ndarray]:
+    """About what each of `stored` is: the grid's own scale times the BatchNorm's factor."""
+    by_key = {(each.path, each.variable.path): each for each in find_kernels(model)}
+    kernels = [by_key[key] for key in about["stored"]]
+    scales = find_scales(model, kernels)
+    found = []
+    for key, kernel in zip(about["stored"], kernels, strict=True):
+        likely = np.ravel(about["kernels"][key][1]).astype(np.float64)
+        after = scales.get(id(kernel.variable))
+        if after is not None and not after.before and is_norm(after.layer):
+            factor = np.abs(keras.ops.convert_to_numpy(norm_factors(after.layer)[0])).ravel()
+            if likely.size in (1, factor.size):
+                likely = likely * np.where(factor > 0, factor, 1.0)
+        found.append(likely.astype(np.float32))
+    return found
 
 
 def _likely(kernel: Kernel, bits: int, shape: tuple[int, ...]) -> np.ndarray:
