@@ -45,7 +45,7 @@ def recurrent():
 
 @pytest.mark.parametrize(
     "make, least",
-    [(operators, 36.0), (attention, 20.0), (recurrent, 15.0)],
+    [(operators, 36.0), (attention, 30.0), (recurrent, 40.0)],
     ids=["operators", "attention", "recurrent"],
 )
 def test_the_file_is_integer_only_and_does_what_training_simulated(tmp_path, make, least):

@@ -167,6 +167,6 @@ def _bake_biases(
         if (row := product.get("row")) is not None:
             whole = np.zeros(target.shape, np.float32)
             whole[row] = to_numpy(moved)
-            moved = whole
+            moved = ops.convert_to_tensor(whole)
         target.assign(ops.cast(target, "float32") + moved)
     return stored

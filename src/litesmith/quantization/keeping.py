@@ -55,8 +55,8 @@ def keep(model: keras.Model, about: Mapping[str, Any]) -> bool:
 
     Args:
         model: the stripped model.
-        about: `{"recipe", "activations", "ranges", "kernels", "stored"}`, the last of them optional;
-            the recipe is left out where there is no room for it.
+        about: `{"recipe", "activations", "ranges", "kernels", "stored"}`, the last optional; the
+            recipe is left out where there is no room for it.
 
     Returns:
         Whether there was room: a range takes some ten bytes, a kernel and its scales some dozen.

@@ -414,7 +414,9 @@ def _averaged(value: Any, scale: Any, averaged: dict[str, Any]) -> Any:
     if given is None:
         return value
     count = float(averaged["count"])
-    return ops.round(value / given[0] * count) * (given[0] / scale * (1.0 / count)) * scale
+    # Two constant factors in a row would be made one, which is a bit off.
+    factor = given[0] / (ops.maximum(scale, core.SMALLEST / 65536.0) * count)
+    return ops.round(value / given[0] * count) * factor * scale
 
 
 def _summed(value: Any, scale: Any, operands: Any) -> Any:

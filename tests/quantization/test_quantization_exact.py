@@ -1,0 +1,130 @@
+"""Every tensor of the file is, integer by integer, what the prepared model computes."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import litesmith as ls
+from litesmith.evaluation import predict
+from litesmith.quantization import core, fidelity
+from tests.quantization import small
+
+pytestmark = pytest.mark.every_backend
+
+
+def everything():
+    """What convolutional networks are made of: scaled inputs, swish, squeeze and excite, sums."""
+    keras.utils.set_random_seed(1)
+    inputs = layers.Input((8, 8, 3))
+    x = layers.Rescaling(1 / 4, offset=0.1, name="rescaling")(inputs)
+    x = layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[0.5, 1.1, 1.9], name="normalized")(x)
+    x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="first")(x)
+    x = layers.BatchNormalization(momentum=0.8)(x)
+    x = layers.Activation("swish", name="swish")(x)
+    gate = layers.GlobalAveragePooling2D(keepdims=True, name="squeeze")(x)
+    gate = layers.Conv2D(8, 1, name="excite")(layers.Conv2D(4, 1, activation="relu")(gate))
+    x = layers.Multiply(name="excited")([x, layers.ReLU(6.0)(gate + 3.0) * (1.0 / 6.0)])
+    y = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="depthwise")(x)
+    y = layers.ReLU(6.0, name="between")(layers.BatchNormalization(momentum=0.8)(y))
+    y = layers.Conv2D(8, 1, use_bias=False, name="narrow")(y)
+    x = layers.Add(name="sum")([x, layers.BatchNormalization(momentum=0.8)(y)])
+    y = layers.Conv2D(8, 3, padding="same", name="last")(x)
+    x = layers.ReLU(name="joined")(layers.Add()([x, y]))
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, layers.Dense(4, name="head")(x))
+
+
+def scaled():
+    """A Rescaling that the converter folds into the kernel behind it."""
+    keras.utils.set_random_seed(1)
+    inputs = layers.Input((8, 8, 3))
+    x = layers.Rescaling(1 / 16)(inputs)
+    x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="first")(x)
+    x = layers.ReLU(name="relu")(layers.BatchNormalization(momentum=0.8)(x))
+    return keras.Model(inputs, layers.Dense(4, name="head")(layers.GlobalAveragePooling2D()(x)))
+
+
+def recurrent():
+    """Cells with a bias that is added behind a product, and one that returns all its steps."""
+    keras.utils.set_random_seed(1)
+    inputs = layers.Input((5, 6))
+    x = layers.LSTM(6, return_sequences=True, name="lstm")(inputs)
+    x = layers.GRU(6, return_sequences=True, name="gru")(x)
+    return keras.Model(inputs, layers.Dense(4, name="head")(layers.SimpleRNN(6, name="plain")(x)))
+
+
+def trained(make):
+    x, y = small.data(tuple(make().inputs[0].shape[1:]))
+
+    def train(model):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        jit = keras.backend.backend() == "jax"
+        model.compile(keras.optimizers.Adam(1e-2), loss, jit_compile=jit)
+        model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
+        return model
+
+    return train(ls.prepare(train(make()), ls.Quantize())), x
+
+
+@pytest.mark.parametrize("make", [everything, scaled, recurrent], ids=lambda make: make.__name__)
+def test_every_tensor_is_the_same(tmp_path, make):
+    prepared, x = trained(make)
+    assert prepared.report.notes == ()
+    artifact = ls.export(prepared, tmp_path / "model.tflite", quantize="int8")
+    assert not artifact.manifest.float_operators
+    found = fidelity(prepared, x, artifact=artifact)
+    assert len(found.tensors) >= (1 if make is recurrent else 3)
+    # XLA divides by a scale as it likes, which is a bit off in what lies on a half.
+    least = 0.98 if keras.backend.backend() == "jax" else 1.0
+    assert all(tensor.equal >= least for tensor in found.tensors), str(found)
+    # What is compiled for `predict` computes the same.
+    compiled = prepared.predict(x, batch_size=16, verbose=0)
+    off = np.abs(compiled - np.asarray(predict(artifact, x)[0]))
+    assert (off <= 1e-5 * np.abs(compiled).max()).mean() >= least
+
+
+def test_a_norm_trained_a_little_is_told_from_its_product(tmp_path):
+    prepared, _ = trained(scaled)
+    model = ls.strip(prepared)
+    norm = next(each for each in model.layers if isinstance(each, layers.BatchNormalization))
+    norm.beta.assign(np.linspace(-1e-4, 1e-4, 8))
+    x, y = small.data()
+    again = ls.prepare(model, ls.Quantize(), calibration=x)
+    # By now the two are far apart, and the range has to be that of the sum.
+    next(each for each in again.layers if each.name == norm.name).beta.assign(np.full(8, 0.5))
+    artifact = ls.export(again, tmp_path / "model.tflite", quantize="int8")
+    assert not artifact.manifest.float_operators and not any(
+        "computed in float" in note for note in artifact.manifest.notes
+    )
+
+
+@pytest.mark.parametrize("first, second, scale", [(0.1, 0.1, 0.2), (0.013, 1.7, 0.9), (2, 3, 0.05)])
+def test_sums_are_shifted_as_xnnpack_does(first, second, scale):
+    random = np.random.default_rng(2)
+    one, other = random.integers(-255, 256, (2, 5000))
+    exponent = int(np.floor(np.log2(max(first, second) / scale)))
+    shift = 20 - exponent
+    factors = [int(np.rint(np.float32(each) / np.float32(scale) * 2.0**shift)) for each in
+               (first, second)]  # fmt: skip
+    whole = [(int(a) * factors[0] + int(b) * factors[1] + (1 << (shift - 1))) >> shift
+             for a, b in zip(one, other, strict=True)]  # fmt: skip
+    tensors = [
+        ops.convert_to_tensor((whole_one * np.float32(each)).astype("float32"))
+        for whole_one, each in ((one, first), (other, second))
+    ]
+    scales = [ops.convert_to_tensor(np.float32(each)) for each in (first, second, scale)]
+    found = core.sum_of_integers(tensors[0], scales[0], tensors[1], scales[1], scales[2])
+    assert np.array_equal(ops.convert_to_numpy(found), whole)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_ends_of_a_grid_give_its_scale_to_the_last_bit(bits):
+    for low, high in np.random.default_rng(3).uniform([-9, 0], [1, 7], (200, 2)):
+        low, high = float(np.float32(low)), float(np.float32(high))
+        scale, zero = core.parameters(ops.convert_to_tensor(low), ops.convert_to_tensor(high), bits)
+        least, most = core.ends_of_grid(low, high, bits)
+        levels = 255.0 if bits == 8 else 2 * 32767.0
+        assert np.float32((most - least) / levels) == np.float32(ops.convert_to_numpy(scale))
+        if bits == 8:
+            assert np.rint(-128 - least / ((most - least) / levels)) == float(zero)
