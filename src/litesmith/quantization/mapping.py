@@ -29,8 +29,9 @@ from litesmith.parametrize import (
 )
 from litesmith.quantization.summing import sign_of
 
-# How far the numbers of the file and of Keras may be apart, of the largest.
-_CLOSE = 2e-4
+# How far the numbers of the file and of Keras may be apart, of the largest; and of a deep network
+# that magnifies their rounding, where nothing else is so near by far.
+_CLOSE, _NEAR, _APART = 2e-4, 1e-2, 4.0
 _BATCH = 2
 
 
@@ -190,7 +191,9 @@ def _match(
         if name not in values or values[name].dtype.kind != "f":
             continue
         value = np.ravel(values[name])
-        close = [event for event in by_size[value.size] if _close(value, event.value)]
+        close = _closest(value, by_size[value.size])
+        if not close and ranged is not None:
+            close = _closest(value, [e for e in by_size[value.size] if str(e.place) in ranged])
         taken = tuple(dict.fromkeys(e.place for e in close if e.place.kind == "in"))
         close = [event for event in close if event.place.kind != "in"]
         given = [event.place for event in close]
@@ -338,7 +341,7 @@ def _order(inputs: Mapping[int, np.ndarray], values: Sequence[np.ndarray]) -> li
         return None
     for order in ([0, 1], [1, 0]):
         pairs = [(np.ravel(values[number]), inputs[place]) for place, number in enumerate(order)]
-        if all(one.size == other.size and _close(one, other) for one, other in pairs):
+        if all(a.size == b.size and _distance(a, b) <= _NEAR / 4 for a, b in pairs):
             return order
     return None
 
@@ -348,7 +351,22 @@ def _equal_values(asked: Any, name: str) -> bool:
     return asked.activations[name].source in (None, name)
 
 
+def _closest(value: np.ndarray, events: Sequence[Event]) -> list[Event]:
+    """The events of these numbers."""
+    off = [_distance(value, event.value) for event in events]
+    least = min(off, default=1.0)
+    most = _CLOSE
+    if _CLOSE < least <= _NEAR and not any(1.5 * least < each < _APART * least for each in off):
+        most = 1.5 * least
+    return [event for event, each in zip(events, off, strict=True) if each <= most]
+
+
 def _close(one: np.ndarray, other: np.ndarray) -> bool:
+    return _distance(one, other) <= _CLOSE
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    """How far two are apart at most, of the largest of the second."""
     other = np.ravel(other)
     size = max(float(np.abs(other).max(initial=0.0)), 1e-6)
-    return float(np.abs(one - other).max(initial=0.0)) <= _CLOSE * size
+    return float(np.abs(one - other).max(initial=0.0)) / size
