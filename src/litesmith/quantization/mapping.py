@@ -96,10 +96,13 @@ def map_tensors(
     }
     cells = {at for at, layer in layers.items() if is_cell(layer)}
     acting = {at for at, layer in layers.items() if _acts(layer)}
+    adding = {at for at, layer in layers.items() if is_norm(layer) or _is_dense(layer)}
+    products = [each for several in asked.products.values() for each in several]
+    biased = {each.output for each in products if each.bias}
     # First as when the model was prepared, then what has no range for another reason.
     for known in (None, ranged):
         while True:
-            places = _match(asked, values, events, cells, acting, known)
+            places = _match(asked, values, events, cells, acting, adding, biased, known)
             turned = _turned(asked, places)
             places.update(turned)
             places.update(_stacked(asked, places, float_model, cells))
@@ -178,9 +181,22 @@ def _match(
     events: Sequence[Event],
     cells: Container[tuple[int, int]],
     acting: Container[tuple[int, int]],
+    adding: Container[tuple[int, int]],
+    biased: Container[str],
     ranged: Container[str] | None,
 ) -> dict[str, tuple[Place, ...]]:
-    """The places of each tensor: the first layer that gives it, or else all that take it."""
+    """The places of each tensor: the first layer that gives it, or else all that take it.
+
+    Args:
+        asked: what the quantizer would do.
+        values: by tensor.
+        events: of the Keras model.
+        cells: recurrent cells.
+        acting: layers that end with an activation.
+        adding: layers that add a bias to a product.
+        biased: tensors that an operator with a kernel and a bias gives.
+        ranged: places that have ranges, where that has been decided.
+    """
     by_size: dict[int, list[Event]] = defaultdict(list)
     for event in events:
         by_size[event.value.size].append(event)
@@ -191,9 +207,12 @@ def _match(
         if name not in values or values[name].dtype.kind != "f":
             continue
         value = np.ravel(values[name])
-        close = _closest(value, by_size[value.size])
+        known = by_size[value.size]
+        if name in biased:  # what lies before a bias is not what is there
+            known = [e for e in known if e.place.kind != "mid" or _at(e.place) not in adding]
+        close = _closest(value, known)
         if not close and ranged is not None:
-            close = _closest(value, [e for e in by_size[value.size] if str(e.place) in ranged])
+            close = _closest(value, [each for each in known if str(each.place) in ranged])
         taken = tuple(dict.fromkeys(e.place for e in close if e.place.kind == "in"))
         close = [event for event in close if event.place.kind != "in"]
         given = [event.place for event in close]
@@ -223,6 +242,14 @@ def _match(
         found[name] = (place if same else given[0],)
         used.add(found[name][0])
     return found
+
+
+def _is_dense(layer: Any) -> bool:
+    return isinstance(layer, (keras.layers.Dense, keras.layers.EinsumDense))
+
+
+def _at(place: Place) -> tuple[int, int]:
+    return place.outer, place.inner
 
 
 def _acts(layer: Any) -> bool:
@@ -355,10 +382,18 @@ def _closest(value: np.ndarray, events: Sequence[Event]) -> list[Event]:
     """The events of these numbers."""
     off = [_distance(value, event.value) for event in events]
     least = min(off, default=1.0)
-    most = _CLOSE
-    if _CLOSE < least <= _NEAR and not any(1.5 * least < each < _APART * least for each in off):
-        most = 1.5 * least
-    return [event for event, each in zip(events, off, strict=True) if each <= most]
+    if least <= _CLOSE or least > _NEAR:
+        return [event for event, each in zip(events, off, strict=True) if each <= _CLOSE]
+    # Rounding is large in a few elements, a bias that is not there yet is in all of them.
+    near = [
+        (float(np.abs(value - np.ravel(event.value)).mean()), event)
+        for event, each in zip(events, off, strict=True)
+        if each <= _APART * _NEAR
+    ]
+    best = min(mean for mean, _ in near)
+    if any(1.5 * best < mean < _APART * best for mean, _ in near):
+        return []
+    return [event for mean, event in near if mean <= 1.5 * best]
 
 
 def _close(one: np.ndarray, other: np.ndarray) -> bool:
