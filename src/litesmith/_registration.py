@@ -28,6 +28,7 @@ SAVED = {
     "Parametrized": "litesmith.parametrize.swap",
     "Pending": "litesmith.tfmot.layerwise",
     "Range": "litesmith.quantization.ranges",
+    "Sum": "litesmith.quantization.summing",
 }
 
 
