@@ -20,8 +20,9 @@ from litesmith.parametrize import (
 )
 from litesmith.parametrize import inner_layers as layers_inside
 from litesmith.quantization import core
+from litesmith.quantization.accumulating import bias_of, moved_bias, stored_scale
 from litesmith.quantization.parametrization import Grid
-from litesmith.quantization.ranges import Range, bias_of, moved_bias, stored_scale
+from litesmith.quantization.ranges import Range
 
 to_numpy = ops.convert_to_numpy
 

@@ -9,7 +9,6 @@ what need not be known: a tensor inside a fused operator is not there, so nothin
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
@@ -27,11 +26,9 @@ from litesmith.parametrize import (
     outermost_layers,
     record,
 )
+from litesmith.quantization.matching import behind_activations, closest, is_close, order_of
 from litesmith.quantization.summing import sign_of
 
-# How far the numbers of the file and of Keras may be apart, of the largest; and of a deep network
-# that magnifies their rounding, where nothing else is so near by far.
-_CLOSE, _NEAR, _APART = 2e-4, 1e-2, 4.0
 _BATCH = 2
 
 
@@ -125,7 +122,7 @@ def map_tensors(
             for event in events
             if event.place.kind == "in"
             and event.value.size == values[name].size
-            and _close(np.ravel(values[name]), event.value)
+            and is_close(np.ravel(values[name]), event.value)
         )
         for name, _ in asked.requantized
         if name in values
@@ -210,9 +207,9 @@ def _match(
         known = by_size[value.size]
         if name in biased:  # what lies before a bias is not what is there
             known = [e for e in known if e.place.kind != "mid" or _at(e.place) not in adding]
-        close = _closest(value, known)
+        close = closest(value, known)
         if not close and ranged is not None:
-            close = _closest(value, [each for each in known if str(each.place) in ranged])
+            close = closest(value, [each for each in known if str(each.place) in ranged])
         taken = tuple(dict.fromkeys(e.place for e in close if e.place.kind == "in"))
         close = [event for event in close if event.place.kind != "in"]
         given = [event.place for event in close]
@@ -231,8 +228,8 @@ def _match(
             continue
         if len(given) > 1:
             alike = [other for other in values.values() if other.size == value.size]
-            count = sum(_close(np.ravel(other), value) for other in alike)
-            given = _behind_activations(given, len(given) - count, acting)
+            count = sum(is_close(np.ravel(other), value) for other in alike)
+            given = behind_activations(given, len(given) - count, acting)
         if ranged is not None and asked.activations[name].source == name:
             # Places of equal numbers (a bias of zeros) are told apart by what was decided before.
             given = [place for place in given if str(place) in ranged] or given
@@ -257,30 +254,6 @@ def _acts(layer: Any) -> bool:
     if isinstance(layer, (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU)):
         return True
     return getattr(layer, "activation", None) not in (None, keras.activations.linear)
-
-
-def _behind_activations(
-    given: list[Place], surplus: int, acting: Container[tuple[int, int]]
-) -> list[Place]:
-    """Leave out places before an activation that happened to change nothing.
-
-    A squeeze of few channels may be positive altogether: its ReLU gives what it takes. The one
-    tensor of the two fused is what the ReLU gives.
-
-    Args:
-        given: places where the same numbers come by, in order.
-        surplus: how many more they are than the tensors of these numbers.
-        acting: layers that end with an activation.
-    """
-    left = []
-    for place, after in itertools.zip_longest(given, given[1:]):
-        here = place.kind == "mid" or (place.kind == "out" and (place.outer, place.inner) in acting)
-        follows = after and after.kind == "out" and (after.outer, after.inner) in acting
-        if surplus > 0 and follows and not here:
-            surplus -= 1
-        else:
-            left.append(place)
-    return left
 
 
 def _turned(asked: Any, found: Mapping[str, tuple[Place, ...]]) -> dict[str, tuple[Place, ...]]:
@@ -355,53 +328,13 @@ def _sums(
             for whole, inputs in adding.items():
                 if (whole.outer, whole.inner) in shared:
                     continue
-                order = _order(inputs, [values[name] for name in names])
+                order = order_of(inputs, [values[name] for name in names])
                 if order is not None:
                     found[given] = (whole, tuple(names[number] for number in order))
                     break
     return found
 
 
-def _order(inputs: Mapping[int, np.ndarray], values: Sequence[np.ndarray]) -> list[int] | None:
-    """Which of the values is each of a layer's two inputs; None where they are others."""
-    if sorted(inputs) != [0, 1]:
-        return None
-    for order in ([0, 1], [1, 0]):
-        pairs = [(np.ravel(values[number]), inputs[place]) for place, number in enumerate(order)]
-        if all(a.size == b.size and _distance(a, b) <= _NEAR / 4 for a, b in pairs):
-            return order
-    return None
-
-
 def _equal_values(asked: Any, name: str) -> bool:
     """Whether a tensor does not just repeat the values of the one whose range it has."""
     return asked.activations[name].source in (None, name)
-
-
-def _closest(value: np.ndarray, events: Sequence[Event]) -> list[Event]:
-    """The events of these numbers."""
-    off = [_distance(value, event.value) for event in events]
-    least = min(off, default=1.0)
-    if least <= _CLOSE or least > _NEAR:
-        return [event for event, each in zip(events, off, strict=True) if each <= _CLOSE]
-    # Rounding is large in a few elements, a bias that is not there yet is in all of them.
-    near = [
-        (float(np.abs(value - np.ravel(event.value)).mean()), event)
-        for event, each in zip(events, off, strict=True)
-        if each <= _APART * _NEAR
-    ]
-    best = min(mean for mean, _ in near)
-    if any(1.5 * best < mean < _APART * best for mean, _ in near):
-        return []
-    return [event for mean, event in near if mean <= 1.5 * best]
-
-
-def _close(one: np.ndarray, other: np.ndarray) -> bool:
-    return _distance(one, other) <= _CLOSE
-
-
-def _distance(one: np.ndarray, other: np.ndarray) -> float:
-    """How far two are apart at most, of the largest of the second."""
-    other = np.ravel(other)
-    size = max(float(np.abs(other).max(initial=0.0)), 1e-6)
-    return float(np.abs(one - other).max(initial=0.0)) / size

@@ -26,13 +26,13 @@ from litesmith.parametrize import (
     is_cell,
     is_norm,
     is_operator,
-    norm_factors,
     outermost_layers,
 )
 from litesmith.parametrize import inner_layers as layers_inside
 from litesmith.quantization.freezing import frozen_norms
 from litesmith.quantization.hard_swish import HardSwish
 from litesmith.quantization.mapping import map_tensors
+from litesmith.quantization.products import added_to, gain_of, is_first_step, row_of_bias
 from litesmith.quantization.ranges import Range
 from litesmith.quantization.summing import Sum, sign_of
 from litesmith.technique import Plan, Technique, Wiring
@@ -124,20 +124,6 @@ def _distinct_values(model: keras.Model) -> Iterator[None]:
     finally:
         for weight, value in before:
             weight.assign(value)
-
-
-def _is_first_step(kernel: Kernel) -> bool:
-    """Whether it is the depthwise kernel of a separable convolution, which has no bias."""
-    owner = kernel.owners[-1][1]
-    return kernel.variable.name == "depthwise_kernel" and hasattr(owner, "pointwise_kernel")
-
-
-def _row_of_bias(kernel: Kernel) -> int | None:
-    """Which row of its layer's bias is added behind a kernel; None where there are no rows."""
-    owner = kernel.owners[-1][1]
-    if not is_cell(owner) or owner.bias is None or len(owner.bias.shape) < 2:
-        return None
-    return int(kernel.variable.name == "recurrent_kernel")
 
 
 class _Wirer:
@@ -365,8 +351,8 @@ class _Wirer:
         if scale is not None and not scale.before and kernel.folded:
             norm = self._twin(scale.layer)
         owner = live.owners[-1][1]
-        gain = self._gain(live, norm, products[0])
-        added = self._added(live, norm, products[0])
+        gain = gain_of(self.float_model, live, norm, products[0])
+        added = added_to(self.float_model, live, norm, products[0])
         told = gain is None or added is None
         for call, product in enumerate(products):
             outputs = self.map.places.get(product.output, ())
@@ -376,7 +362,7 @@ class _Wirer:
             else:
                 point = self._linear_point(live, norm, call)
                 given = self._input_key(product, point)
-                apart = not product.bias and not _is_first_step(live)
+                apart = not product.bias and not is_first_step(live)
                 if apart and outputs and outputs[0].kind == "mid" and point is not None:
                     continue  # by an operator of its own
             if told or point is None or given is None:
@@ -384,9 +370,9 @@ class _Wirer:
                 self.notes += [] if note in self.notes else [note]
                 continue
             about: dict[str, Any] = {"weight": key, "input": given, "norm": norm is not None}
-            if not product.bias or _is_first_step(live):
+            if not product.bias or is_first_step(live):
                 about.update(bare=True)
-            elif (row := _row_of_bias(live)) is not None:
+            elif (row := row_of_bias(live)) is not None:
                 about.update(row=row)
             about |= {"gain": gain} if gain != 1.0 else {}
             about |= {"added": added} if added else {}
@@ -432,68 +418,8 @@ class _Wirer:
         layer: Any = kernel.owners[-1][1] if norm is None else norm
         if id(layer) not in self.numbers:
             return None
-        if _is_first_step(kernel):
+        if is_first_step(kernel):
             return Place(*self.numbers[id(layer)], "mid", 0, call)
         activation = getattr(layer, "activation", None)
         linear = norm is not None or activation in (None, keras.activations.linear)
         return Place(*self.numbers[id(layer)], "out" if linear else "pre", 0, call)
-
-    def _gain(self, kernel: Kernel, norm: Any, product: Any) -> float | None:
-        """What a kernel is multiplied by in the file, beside its BatchNorm: a Rescaling before it.
-
-        Returns:
-            1 where it is as the layers have it; None where channels differ.
-        """
-        from litesmith.export import codebooks, flatbuffer, kernels
-
-        graph = flatbuffer.read(self.float_model.content).subgraphs[0]
-        data = next((t.data for t in graph.tensors if t.name == product.weight), None)
-        axis = codebooks.CHANNELS.get(product.operator)
-        value = np.asarray(kernel.value(), np.float32)
-        if data is None or axis is None or data.size != value.size:
-            return 1.0
-        found = kernels.channel_scales(value, np.ones(()), data, axis)
-        if found is None:
-            return 1.0
-        if norm is not None:
-            factor = np.abs(to_numpy(norm_factors(norm)[0]).astype(np.float64).ravel())
-            if factor.size != found.size:
-                return 1.0
-            found = found / np.where(factor > 0, factor, 1.0)
-        gain = float(np.median(found))
-        if abs(gain - 1.0) >= 1e-4 and norm is None and not product.bias:
-            return None  # before it, or behind it: nothing tells
-        if np.isclose(found, gain, rtol=1e-3).mean() < 0.5:
-            return None
-        return 1.0 if abs(gain - 1.0) < 1e-4 else gain
-
-    def _added(self, kernel: Kernel, norm: Any, product: Any) -> float | None:
-        """What the file's bias is larger by than what the layers make of theirs: `x + 3` behind.
-
-        Returns:
-            None where it is another one altogether.
-        """
-        from litesmith.export import flatbuffer
-
-        owner: Any = kernel.owners[-1][1]
-        own = None if _is_first_step(kernel) else getattr(owner, "bias", None)
-        if is_cell(owner) and not product.bias:  # added by an operator of its own
-            own = None
-        bias = np.zeros(()) if own is None else to_numpy(own).astype(np.float64)
-        if (row := _row_of_bias(kernel)) is not None and own is not None:
-            bias = bias[row]
-        if norm is not None:
-            factor, shift = (to_numpy(each).astype(np.float64) for each in norm_factors(norm))
-            bias = shift + bias.ravel() * factor
-        graph = flatbuffer.read(self.float_model.content).subgraphs[0]
-        stored = next((t.data for t in graph.tensors if product.bias and t.name == product.bias), 0)
-        stored = np.ravel(np.asarray(0.0 if stored is None else stored, np.float64))
-        if stored.size not in (1, bias.size) and bias.size != 1:
-            return None
-        size = max(float(np.abs(bias).max()), float(np.abs(stored).max()), 1e-3)
-        off = stored - bias.ravel()
-        if (np.abs(off) <= 1e-4 * size).all():
-            return 0.0
-        added = float(off.mean())
-        uniform = product.bias and own is not None and (np.abs(off - added) <= 1e-5 * size).all()
-        return added if uniform else None
