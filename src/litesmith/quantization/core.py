@@ -52,18 +52,19 @@ def best_scale(weight: Any, bits: int, reduced: Sequence[int]) -> Any:
     """
     reduced = tuple(reduced)
     whole = grid_scale(weight, bits, reduced)
-    best, least = whole, None
-    for share in SHARES:
-        scale = whole * share
+    shares = ops.convert_to_tensor(SHARES)
+
+    def step(number: Any, found: tuple[Any, Any]) -> tuple[Any, Any]:
+        best, least = found
+        scale = whole * shares[number]
         used = to_grid(weight, scale, bits) * scale
         error = ops.sum(ops.square(used - weight), axis=reduced, keepdims=True)
-        if least is None:
-            best, least = scale, error
-            continue
         better = ops.less(error, least)
-        best = ops.where(better, scale, best)
-        least = ops.where(better, error, least)
-    return best
+        return ops.where(better, scale, best), ops.where(better, error, least)
+
+    # A loop, so that the compiled step has these operators once.
+    start = whole, ops.full_like(whole, np.inf)
+    return ops.fori_loop(0, len(SHARES), step, start)[0]
 
 
 def to_grid(weight: Any, scale: Any, bits: int, keep: bool = False) -> Any:
