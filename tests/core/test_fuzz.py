@@ -10,7 +10,7 @@ from benchmarks import fuzzing
 
 from tests.evaluation import handmade
 
-FILES = {"tflite": 60, "keras": 30, "study": 60}  # a model takes a while to load
+FILES = {"tflite": 60, "keras": 12, "study": 60}  # a model takes seconds to load
 
 
 @pytest.fixture(scope="module")

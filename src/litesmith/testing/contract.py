@@ -41,8 +41,6 @@ from litesmith.testing.kinds import KINDS, Kind
 BATCH, EPOCHS = 8, 2
 # In decibels, how far the integer file may be from the model that simulates it.
 _LEAST_RATIO = 30.0
-# The biases inside recurrent cells are not rounded in the simulation, and it adds up step by step.
-_LEAST_RECURRENT = 20.0
 _to_numpy = keras.ops.convert_to_numpy
 
 
@@ -93,6 +91,8 @@ def check_technique(
             folder.mkdir()
             case = Case(KINDS[kind], recipe, folder, problems)
             _check_in_process(case)
+            if fresh_process:
+                _save_and_continue(case)
             cases.append(case)
         if fresh_process:
             _check_fresh_process(cases)
@@ -191,7 +191,6 @@ def _check_in_process(case: Case) -> None:
     check_strip(case)
     fit_for_test(model, kind, 1)  # the given model goes on being trained
     case.expect(not _same(before, _snapshot(model)), "the given model does not train after prepare")
-    _save_and_continue(case)
 
 
 def check_strip(case: Case) -> None:
@@ -315,8 +314,7 @@ def _check_simulated(case: Case, float_model: Any) -> None:
     noise = float(np.square(expected - found).mean())
     ratio = 10 * np.log10(float(np.var(expected)) / max(noise, 1e-12))
     apart = f"the integer .tflite is {ratio:.0f} dB from its simulation"
-    least = _LEAST_RECURRENT if case.kind.name == "recurrent" else _LEAST_RATIO
-    case.expect(ratio >= least, apart)
+    case.expect(ratio >= _LEAST_RATIO, apart)
     content = artifact.path.read_bytes()
     for broken in promises.broken_in_file(case.prepared, case.recipe, float_model, content):
         case.expect(False, f"integers: {broken}")
