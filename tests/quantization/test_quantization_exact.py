@@ -45,6 +45,23 @@ def scaled():
     return keras.Model(inputs, layers.Dense(4, name="head")(layers.GlobalAveragePooling2D()(x)))
 
 
+def branches():
+    """Concatenations in one another, and what is made in their scale."""
+    keras.utils.set_random_seed(1)
+    inputs = layers.Input((8, 8, 3))
+
+    def block(x, width, name):
+        x = layers.Conv2D(width, 3, padding="same", use_bias=False, name=name)(x)
+        return layers.ReLU()(layers.BatchNormalization(momentum=0.8)(x))
+
+    x = block(inputs, 8, "stem")
+    inner = layers.Concatenate(name="inner")([block(x, 4, "one"), block(x, 6, "two")])
+    pooled = block(layers.AveragePooling2D(3, strides=1, padding="same")(x), 4, "three")
+    x = layers.Concatenate(name="outer")([inner, block(x, 5, "four"), pooled])
+    x = layers.GlobalAveragePooling2D()(block(x, 8, "last"))
+    return keras.Model(inputs, layers.Dense(4, name="head")(x))
+
+
 def recurrent():
     """Cells with a bias that is added behind a product, and one that returns all its steps."""
     keras.utils.set_random_seed(1)
@@ -67,7 +84,9 @@ def trained(make):
     return train(ls.prepare(train(make()), ls.Quantize())), x
 
 
-@pytest.mark.parametrize("make", [everything, scaled, recurrent], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make", [everything, scaled, branches, recurrent], ids=lambda make: make.__name__
+)
 def test_every_tensor_is_the_same(tmp_path, make):
     prepared, x = trained(make)
     assert prepared.report.notes == ()

@@ -86,6 +86,11 @@ class Placement:
             found = self.activations.get(found.source or "")
         return found
 
+    def takes_over(self, tensor: str) -> bool:
+        """Whether a tensor is made in the scale of another one, further on."""
+        found = self.activations.get(tensor)
+        return found is not None and found.source not in (None, tensor)
+
 
 # Operators of which a constant is one side, or which look it up: it is rounded as it is.
 _SIDES = frozenset("ADD SUB MUL DIV GATHER".split())

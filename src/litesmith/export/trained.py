@@ -159,6 +159,11 @@ def trained(model: Any, float_model: Any, grids: Any) -> Trained:
             for place in found.places.get(name, ()):
                 if each.source == name and str(place) in grids.ranges:
                     ranges.setdefault(name, grids.ranges[str(place)])
+        for name in found.placement.activations:
+            # A concatenation in another one is made in that one's scale, and what it takes too.
+            root = found.placement.root(name)
+            if root is not None and root.tensor in ranges:
+                ranges.setdefault(name, ranges[root.tensor])
         places = {
             n: each[0]
             for n, each in found.places.items()

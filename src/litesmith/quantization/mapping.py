@@ -42,7 +42,8 @@ class Map:
         unmapped: tensors with a range of their own that were not found: they stay float, and so
             does what computes with them.
         order: of all places of the model, when something first comes by.
-        takers: for each tensor that is requantized the places of layers that take it.
+        takers: the places of layers that take it, for each tensor that is requantized, and for what
+            a product gives in the scale of a tensor further on.
         sums: by the tensor that a sum gives, the layer that adds (its whole call) and the tensors
             it takes, in its order; of a BatchNorm or a Rescaling in two steps the product alone.
         elsewhere: tensors that Keras knows in another order only, or once for all steps of a
@@ -116,6 +117,9 @@ def map_tensors(
     order: dict[Place, int] = {}
     for number, event in enumerate(events):
         order.setdefault(event.place, number)
+    taken_over = [
+        name for each in products if asked.takes_over(name := each.output) and name in values
+    ]
     takers = {
         name: tuple(
             event.place
@@ -124,7 +128,7 @@ def map_tensors(
             and event.value.size == values[name].size
             and is_close(np.ravel(values[name]), event.value)
         )
-        for name, _ in asked.requantized
+        for name in dict.fromkeys([name for name, _ in asked.requantized] + taken_over)
         if name in values
     }
     repeated = {name for name, at in places.items() if (at[0].outer, at[0].inner) in cells}

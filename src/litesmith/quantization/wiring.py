@@ -126,6 +126,10 @@ def _distinct_values(model: keras.Model) -> Iterator[None]:
             weight.assign(value)
 
 
+def _at(place: Place) -> tuple[int, int]:
+    return place.outer, place.inner
+
+
 class _Wirer:
     def __init__(
         self,
@@ -381,9 +385,24 @@ class _Wirer:
                 output = Place(*self.numbers[id(owner)], "out", 0, call)
                 self.taps[output]["tells"] = f"{key}:bias"
             twice = product.operator == "CONV_2D" and product.bits == 4
+            result = {"weight": key, "twice": twice}
             for output in self.map.places.get(product.output, ()):
                 if output.kind != "in" and "bits" in self.taps.get(output, {}):
-                    self.taps[output]["result"] = {"weight": key, "twice": twice}
+                    self.taps[output]["result"] = result
+            if self.map.placement.takes_over(product.output):
+                self._take_over(product, result)
+
+    def _take_over(self, product: Any, result: dict[str, Any]) -> None:
+        """Where a concatenation takes what is made in its scale: accumulators are rounded once."""
+        root = self.map.placement.root(product.output)
+        for given in self.map.places.get(root.tensor, ()) if root is not None else ():
+            if given.kind != "out" or "key" not in self.taps.get(given, {}):
+                continue
+            for place in self.map.takers.get(product.output, ()):
+                same = _at(place) == _at(given) and place.call == given.call
+                if same and not self.taps[place]:
+                    about = {"bits": self.taps[given]["bits"], "source": self.taps[given]["key"]}
+                    self.taps[place].update(result=result, **about)
 
     def _input_key(self, product: Any, point: Place | None) -> str | None:
         """The key of the range of what a kernel is multiplied with, if it is told before."""
