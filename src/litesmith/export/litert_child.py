@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from litesmith.children import serve
 from litesmith.errors import ExportError
-from litesmith.export import edit, flatbuffer, trial
+from litesmith.export import flatbuffer, trial
 
 # As litert-quantizer has it: masks made of the lowest float are no range to learn from.
 _LARGEST = 3e38
@@ -183,6 +183,8 @@ def values(fields: dict[str, Any], arrays: list[np.ndarray]) -> Any:
     wanted = set(fields["names"])
     delegated = bool(fields.get("delegated"))
     if delegated:
+        from litesmith.export import edit  # the whole schema
+
         content = edit.with_outputs(content, wanted)
     interpreter = Interpreter(
         model_content=content, experimental_preserve_all_tensors=not delegated, num_threads=1

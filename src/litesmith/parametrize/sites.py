@@ -46,6 +46,11 @@ class Place:
         return "/".join(map(str, dataclasses.astuple(self)))
 
     @property
+    def at(self) -> tuple[int, int]:
+        """The layer: the numbers of the outermost and of the inner one."""
+        return self.outer, self.inner
+
+    @property
     def site(self) -> dict[str, Any]:
         """The place as a holder keeps it, JSON-able."""
         site = dataclasses.asdict(self)

@@ -210,7 +210,7 @@ def _match(
         value = np.ravel(values[name])
         known = by_size[value.size]
         if name in biased:  # what lies before a bias is not what is there
-            known = [e for e in known if e.place.kind != "mid" or _at(e.place) not in adding]
+            known = [e for e in known if e.place.kind != "mid" or e.place.at not in adding]
         close = closest(value, known)
         if not close and ranged is not None:
             close = closest(value, [each for each in known if str(each.place) in ranged])
@@ -249,10 +249,6 @@ def _is_dense(layer: Any) -> bool:
     return isinstance(layer, (keras.layers.Dense, keras.layers.EinsumDense))
 
 
-def _at(place: Place) -> tuple[int, int]:
-    return place.outer, place.inner
-
-
 def _acts(layer: Any) -> bool:
     """Whether a layer ends with an activation function."""
     if isinstance(layer, (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU)):
@@ -281,9 +277,7 @@ def _stacked(
     cells: Container[tuple[int, int]],
 ) -> dict[str, tuple[Place, ...]]:
     """What a recurrent layer returns of all its steps has the range of its steps' states."""
-    from litesmith.export import flatbuffer
-
-    graph = flatbuffer.read(float_model.content).subgraphs[0]
+    graph = float_model.view.subgraphs[0]
     stacked = {}
     for operator in graph.operators:
         if operator.name != "PACK":
@@ -307,8 +301,6 @@ def _sums(
     layers: Mapping[tuple[int, int], Any],
 ) -> dict[str, tuple[Place, tuple[str, ...]]]:
     """Which layer makes each sum of the file (see `Map.sums`)."""
-    from litesmith.export import flatbuffer
-
     adding: dict[Place, dict[int, np.ndarray]] = defaultdict(dict)
     for event in events:
         at = event.place
@@ -316,7 +308,7 @@ def _sums(
             adding[Place(at.outer, at.inner, "whole", 0, at.call)][at.index] = event.value
     # The tap at the whole of a layer stands at each of its calls.
     shared = {(at.outer, at.inner) for at in adding if at.call}
-    graph = flatbuffer.read(float_model.content).subgraphs[0]
+    graph = float_model.view.subgraphs[0]
     found: dict[str, tuple[Place, tuple[str, ...]]] = {}
     for operator in graph.operators:
         if operator.name not in ("ADD", "SUB"):

@@ -38,9 +38,9 @@ def gain_of(float_model: Any, kernel: Kernel, norm: Any, product: Any) -> float 
     Returns:
         1 where it is as the layers have it; None where channels differ.
     """
-    from litesmith.export import codebooks, flatbuffer, kernels
+    from litesmith.export import codebooks, kernels
 
-    graph = flatbuffer.read(float_model.content).subgraphs[0]
+    graph = float_model.view.subgraphs[0]
     data = next((t.data for t in graph.tensors if t.name == product.weight), None)
     axis = codebooks.CHANNELS.get(product.operator)
     value = np.asarray(kernel.value(), np.float32)
@@ -74,8 +74,6 @@ def added_to(float_model: Any, kernel: Kernel, norm: Any, product: Any) -> float
     Returns:
         None where it is another one altogether.
     """
-    from litesmith.export import flatbuffer
-
     owner: Any = kernel.owners[-1][1]
     own = None if is_first_step(kernel) else getattr(owner, "bias", None)
     if is_cell(owner) and not product.bias:  # added by an operator of its own
@@ -86,7 +84,7 @@ def added_to(float_model: Any, kernel: Kernel, norm: Any, product: Any) -> float
     if norm is not None:
         factor, shift = (to_numpy(each).astype(np.float64) for each in norm_factors(norm))
         bias = shift + bias.ravel() * factor
-    graph = flatbuffer.read(float_model.content).subgraphs[0]
+    graph = float_model.view.subgraphs[0]
     stored = next((t.data for t in graph.tensors if product.bias and t.name == product.bias), 0)
     stored = np.ravel(np.asarray(0.0 if stored is None else stored, np.float64))
     if stored.size not in (1, bias.size) and bias.size != 1:

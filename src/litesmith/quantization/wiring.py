@@ -126,10 +126,6 @@ def _distinct_values(model: keras.Model) -> Iterator[None]:
             weight.assign(value)
 
 
-def _at(place: Place) -> tuple[int, int]:
-    return place.outer, place.inner
-
-
 class _Wirer:
     def __init__(
         self,
@@ -248,11 +244,9 @@ class _Wirer:
 
     def _hard_swishes(self) -> Iterator[tuple[Place, HardSwish]]:
         """Layers that are nothing but hard swish, which LiteRT computes in its own way."""
-        from litesmith.export import flatbuffer
-
         if self.activations != 8:
             return
-        graph = flatbuffer.read(self.float_model.content).subgraphs[0]
+        graph = self.float_model.view.subgraphs[0]
         for number, operator in enumerate(graph.operators):
             if operator.name != "HARD_SWISH":
                 continue
@@ -291,9 +285,7 @@ class _Wirer:
 
     def _average(self, name: str) -> None:
         """Where a mean over the two axes of an image has a scale of its own."""
-        from litesmith.export import flatbuffer
-
-        graph = flatbuffer.read(self.float_model.content).subgraphs[0]
+        graph = self.float_model.view.subgraphs[0]
         for operator in graph.operators:
             given = graph.tensors[operator.outputs[0]]
             if operator.name != "MEAN" or given.name != name:
@@ -399,7 +391,7 @@ class _Wirer:
             if given.kind != "out" or "key" not in self.taps.get(given, {}):
                 continue
             for place in self.map.takers.get(product.output, ()):
-                same = _at(place) == _at(given) and place.call == given.call
+                same = place.at == given.at and place.call == given.call
                 if same and not self.taps[place]:
                     about = {"bits": self.taps[given]["bits"], "source": self.taps[given]["key"]}
                     self.taps[place].update(result=result, **about)
