@@ -138,6 +138,6 @@ def test_an_unknown_rule(converted):
 def test_a_batch_that_hangs(converted, monkeypatch):
     _, float_model, inputs = converted("nested")
     assert calibration._TIMEOUT == 600
-    monkeypatch.setattr(calibration, "_TIMEOUT", 0.001)
+    monkeypatch.setattr(calibration, "_TIMEOUT", 1e-9)
     with pytest.raises(ExportError, match="did not answer within"):
         calibrate(float_model, inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,15 +43,31 @@ def bias_of(layer: Any, product: dict[str, Any] | None) -> dict[str, Any]:
     return {"bias": bias if row is None else bias[row]}
 
 
-def averaged(value: Any, scale: Any, about: dict[str, Any]) -> Any:
-    """A mean as LiteRT computes it: the sum of the integers times one factor."""
+def averaged(value: Any, scale: Any, zero: Any, about: dict[str, Any]) -> Any:
+    """A mean as LiteRT computes it, in float32: Σ·factor + what the zero points come to.
+
+    The sum is that of the integers as they are stored. The product is large where the input's zero
+    point is, so that its rounding decides what is a half.
+    """
     given = told(about["input"])
     if given is None:
         return value
     count = float(about["count"])
     # Two constant factors in a row would be made one, which is a bit off.
     factor = given[0] / (ops.maximum(scale, core.SMALLEST / 65536.0) * count)
-    return ops.round(value / given[0] * count) * factor * scale
+    stored = ops.round(value / given[0] * count) + count * given[1]
+    shifted = core.apart(stored * factor) + (zero - given[1] * count * factor)
+    return (ops.round(shifted) - zero) * scale
+
+
+def multiplied(value: Any, scale: Any, keys: Sequence[str]) -> Any:
+    """A product of two tensors as LiteRT computes it: that of the integers times one factor."""
+    one, other = (told(key) for key in keys)
+    if one is None or other is None:
+        return value
+    # At most 255², which floats are near enough to.
+    step = one[0] * other[0]
+    return ops.round(ops.round(value / step) * (step / scale)) * scale
 
 
 def summed(value: Any, scale: Any, operands: Any) -> Any:
@@ -77,7 +94,9 @@ def stored_scale(made: dict[str, Any], weight: Any, product: dict[str, Any], fol
         product: of the `Range` behind it.
         folded: whether that is the scale of the weight as it is after folding.
     """
-    scale = ops.reshape(weight, (-1,)) * product.get("gain", 1.0)
+    scale = ops.reshape(weight, (-1,))
+    if "gain" in product:
+        scale = core.apart(core.apart(scale) * product["gain"])
     if "factor" not in made or folded:
         return scale
     scale = scale * ops.abs(made["factor"])
@@ -94,13 +113,13 @@ def moved_bias(made: dict[str, Any], step: Any, before: Any, added: float = 0.0)
         added: what the file's bias is larger by.
     """
     if "factor" in made:
-        bias = made["shift"] + added
+        bias = core.apart(made["shift"]) + added if added else made["shift"]
         if before is not None:
             bias = bias + ops.reshape(before, (-1,)) * made["factor"]
         return core.on_grid(bias, step) - bias
     if "bias" not in made:
         return ops.zeros(())
-    bias = made["bias"] + added
+    bias = made["bias"] + added if added else made["bias"]
     size = int(np.prod(bias.shape))
     if int(np.prod(step.shape)) not in (1, size):
         return ops.zeros_like(bias)

@@ -84,6 +84,14 @@ def to_grid(weight: Any, scale: Any, bits: int, keep: bool = False) -> Any:
     return whole
 
 
+def apart(value: Any) -> Any:
+    """The value, where a compiler would join the operators on both sides of it, and round once.
+
+    It makes one of two constant factors in a row, and of a product and a sum.
+    """
+    return ops.where(ops.equal(value, value), value, ops.zeros_like(value))
+
+
 def straight_through(used: Any, weight: Any) -> Any:
     """`used`, with the gradient of `weight`; w + stop(used − w) would not be exact in floats."""
     return ops.stop_gradient(used) + (weight - ops.stop_gradient(weight))

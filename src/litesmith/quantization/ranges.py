@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -65,6 +65,7 @@ class Range(Tap):
         mean: whether an average pool made it, which rounds halves of its integers away from zero.
         averaged: of a mean with a scale of its own: `{"input", "count"}`, the key of what it takes
             and how many of those make one.
+        multiplied: of a product of two tensors: the keys of their scales.
         summed: a key under which the two that were added here are told.
     """
 
@@ -85,6 +86,7 @@ class Range(Tap):
         "learned",
         "mean",
         "averaged",
+        "multiplied",
         "summed",
     )
 
@@ -107,6 +109,7 @@ class Range(Tap):
         learned: bool = False,
         mean: bool = False,
         averaged: dict[str, Any] | None = None,
+        multiplied: Sequence[str] = (),
         summed: str = "",
         **options: Any,
     ):
@@ -118,6 +121,7 @@ class Range(Tap):
             object.__setattr__(self, name, value)  # past Keras's tracking of dicts
         self.norm, self.tells, self.freeze, self.momentum = norm, tells, freeze, momentum
         self.learned, self.table, self.mean, self.summed = learned, table, mean, summed
+        self.multiplied = tuple(multiplied)
 
     @property
     def observes(self) -> bool:
@@ -318,7 +322,9 @@ class _RangeUse(Use):
         if tap.mean:
             value = core.mean_of_integers(value, scale, zero)
         if tap.averaged:
-            value = accumulating.averaged(value, scale, tap.averaged)
+            value = accumulating.averaged(value, scale, zero, tap.averaged)
+        if tap.multiplied:
+            value = accumulating.multiplied(value, scale, tap.multiplied)
         if tap.summed and tap.bits == 8:
             value = accumulating.summed(value, scale, told(tap.summed))
         rounded = core.fake_quantize(value, scale, zero, tap.bits)

@@ -29,12 +29,11 @@ from litesmith.parametrize import (
     outermost_layers,
 )
 from litesmith.parametrize import inner_layers as layers_inside
+from litesmith.quantization.bare_operators import Bare
 from litesmith.quantization.freezing import frozen_norms
-from litesmith.quantization.hard_swish import HardSwish
 from litesmith.quantization.mapping import map_tensors
 from litesmith.quantization.products import added_to, gain_of, is_first_step, row_of_bias
 from litesmith.quantization.ranges import Range
-from litesmith.quantization.summing import Sum, sign_of
 from litesmith.technique import Plan, Technique, Wiring
 
 to_numpy = keras.ops.convert_to_numpy
@@ -159,14 +158,11 @@ class _Wirer:
                 self._round(place, name, each)
         for name, output in asked.requantized:
             self._requantize(name, output)
-        for name, each in asked.activations.items():
-            if each.operator == "MEAN":
-                self._average(name)
         for kernel in self.float_model.kernels:
             self._fold(kernel)
             if kernel.tensor in asked.products:
                 self._product(kernel, asked.products[kernel.tensor])
-        others = [*self._hard_swishes(), *self._sums()]
+        others = self._bare_operators()
         taps: dict[int, list[tuple[dict[str, Any], Any]]] = defaultdict(list)
         for number, (place, settings) in enumerate(sorted(self.taps.items())):
             tap = Range(
@@ -242,65 +238,14 @@ class _Wirer:
         embedding = isinstance(self.layers[place.outer, place.inner], keras.layers.Embedding)
         return embedding and place.kind == "out" and each.operator == "GATHER"
 
-    def _hard_swishes(self) -> Iterator[tuple[Place, HardSwish]]:
-        """Layers that are nothing but hard swish, which LiteRT computes in its own way."""
+    def _bare_operators(self) -> list[tuple[Place, Any]]:
+        """What operators without a kernel compute, and taps at whole layers."""
+        graph = Bare(self.float_model, self.map, self.taps, self.layers, self._root_key)
+        graph.average()
         if self.activations != 8:
-            return
-        graph = self.float_model.view.subgraphs[0]
-        for number, operator in enumerate(graph.operators):
-            if operator.name != "HARD_SWISH":
-                continue
-            taken, given = (
-                graph.tensors[each[0]].name for each in (operator.inputs, operator.outputs)
-            )
-            root = self.map.placement.root(taken)
-            for place in self.map.places.get(given, ()):
-                layer = self.layers[place.outer, place.inner]
-                whole = isinstance(layer, keras.layers.Activation) and place.kind == "out"
-                if whole and root is not None and "key" in self.taps.get(place, {}):
-                    keys = {"given": self._root_key(root.tensor), "wanted": self.taps[place]["key"]}
-                    at = Place(place.outer, place.inner, "whole")
-                    yield at, HardSwish(name=f"hard_swish_{number}", shape=(), **keys)
-
-    def _sums(self) -> Iterator[tuple[Place, Sum]]:
-        """Layers that add two tensors: what they add is told to the range of the sum."""
-        again = {name for name, _ in self.map.placement.requantized}
-        for number, (name, (at, names)) in enumerate(self.map.sums.items()):
-            wanted = [p for p in self.map.places.get(name, ()) if "bits" in self.taps.get(p, {})]
-            roots = [self.map.placement.root(each) for each in names]
-            if self.activations != 8 or not wanted or None in roots or again & set(names):
-                continue
-            if len(names) == 1:  # of a BatchNorm in two steps, which tells by itself
-                if "key" not in self.taps.get(at, {}):
-                    continue
-                key = f"{self.taps[at]['key']}:sum"
-            else:
-                key = f"{self._key(name)}:sum"
-                one, other = (self._root_key(root.tensor) for root in roots)
-                sign = sign_of(self.layers[at.outer, at.inner])
-                names_of = {"key": key, "one": one, "other": other}
-                yield at, Sum(name=f"sum_{number}", shape=(), sign=sign, **names_of)
-            for place in wanted:
-                self.taps[place].update(summed=key)
-
-    def _average(self, name: str) -> None:
-        """Where a mean over the two axes of an image has a scale of its own."""
-        graph = self.float_model.view.subgraphs[0]
-        for operator in graph.operators:
-            given = graph.tensors[operator.outputs[0]]
-            if operator.name != "MEAN" or given.name != name:
-                continue
-            taken, root = graph.tensors[operator.inputs[0]], None
-            axes = graph.tensors[operator.inputs[1]].data
-            if axes is not None and sorted(np.ravel(axes).tolist()) == [1, 2]:
-                root = self.map.placement.root(taken.name)
-            count = math.prod(taken.shape[1:3]) if len(taken.shape) == 4 else 0
-            if root is None or count < 1:
-                continue
-            for place in self.map.places.get(name, ()):
-                if place.kind == "out" and "bits" in self.taps.get(place, {}):
-                    about = {"input": self._root_key(root.tensor), "count": count}
-                    self.taps[place].update(averaged=about)
+            return []
+        graph.multiply()
+        return [*graph.hard_swishes(), *graph.sums()]
 
     def _requantize(self, name: str, output: str) -> None:
         """Where a layer takes a tensor in the scale of what it gives, as concatenations do."""
