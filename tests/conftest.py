@@ -1,7 +1,13 @@
 """What all tests share."""
 
 import os
+from pathlib import Path
 
-# Compiling takes most of the time of a test on JAX; running takes next to none.
+# Compiling takes most of the time of a test on JAX; running takes next to none. What one test has
+# had compiled, others find: those of the other worker, of child processes, of the next run.
 if os.environ.get("KERAS_BACKEND") == "jax":
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    cache = Path(__file__).parents[1] / "build" / "jax-cache"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

@@ -7,7 +7,8 @@ from keras import layers, ops
 
 import litesmith as ls
 from litesmith.evaluation import predict
-from litesmith.quantization import core, fidelity
+from litesmith.parametrize import telling
+from litesmith.quantization import accumulating, core, fidelity
 from tests.quantization import small
 
 pytestmark = pytest.mark.every_backend
@@ -46,15 +47,17 @@ def scaled():
 
 
 def branches():
-    """Concatenations in one another, and what is made in their scale."""
+    """Concatenations in one another, and what is made in their scale; each begins with a ReLU."""
     keras.utils.set_random_seed(1)
     inputs = layers.Input((8, 8, 3))
 
     def block(x, width, name):
+        x = layers.ReLU()(x)  # the file has one for all that take the same
         x = layers.Conv2D(width, 3, padding="same", use_bias=False, name=name)(x)
         return layers.ReLU()(layers.BatchNormalization(momentum=0.8)(x))
 
-    x = block(inputs, 8, "stem")
+    x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="stem")(inputs)
+    x = layers.BatchNormalization(momentum=0.8)(x)
     inner = layers.Concatenate(name="inner")([block(x, 4, "one"), block(x, 6, "two")])
     pooled = block(layers.AveragePooling2D(3, strides=1, padding="same")(x), 4, "three")
     x = layers.Concatenate(name="outer")([inner, block(x, 5, "four"), pooled])
@@ -139,6 +142,54 @@ def test_sums_are_shifted_as_xnnpack_does(first, second, scale):
     scales = [ops.convert_to_tensor(np.float32(each)) for each in (first, second, scale)]
     found = core.sum_of_integers(tensors[0], scales[0], tensors[1], scales[1], scales[2])
     assert np.array_equal(ops.convert_to_numpy(found), whole)
+
+
+def compiled(function, *values):
+    """What a function gives, compiled as this backend compiles a step."""
+    tensors = [ops.convert_to_tensor(np.asarray(value, "float32")) for value in values]
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        ways = [tf.function(function), tf.function(function, jit_compile=True)]
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        ways = [jax.jit(function)]
+    else:
+        ways = [function]
+    return [ops.convert_to_numpy(way(*tensors)) for way in ways]
+
+
+def test_the_zero_point_decides_a_half_of_a_mean():
+    scale, wanted = 0.031674616038799286, 0.009195840917527676
+    integers = np.array([162, -162, 486, 100, 0])
+
+    def mean(value, scale, zero, wanted, other):
+        telling.tell("taken", (scale, zero))
+        about = {"input": "taken", "count": 36}
+        return accumulating.averaged(value, wanted, other, about) / wanted
+
+    values = (integers / 36).astype("float32") * np.float32(scale)
+    for found in compiled(mean, values, scale, -119, wanted, -101):
+        # As LiteRT gave them; 162 · scale ÷ wanted ÷ 36 is 15.50003.
+        assert np.rint(found).tolist() == [15, -16, 47, 10, 0]
+
+
+def test_a_product_is_that_of_the_integers():
+    random = np.random.default_rng(4)
+    scales = np.float32(0.0391), np.float32(1 / 256), np.float32(0.01979)
+    one, other = random.integers(-255, 256, (2, 20000)).astype("float32")
+    factor = scales[0] * scales[1] / scales[2]
+    exact = np.rint(one * other * factor)
+
+    def product(first, second, one, other, wanted):
+        telling.tell("one", (one, None))
+        telling.tell("other", (other, None))
+        value = first * one * (second * other)
+        return accumulating.multiplied(value, wanted, ("one", "other")) / wanted
+
+    for found in compiled(product, one, other, *scales):
+        assert np.array_equal(np.rint(found), exact)
 
 
 @pytest.mark.parametrize("bits", [8, 16])

@@ -28,6 +28,7 @@ from litesmith.parametrize import (
 )
 from litesmith.quantization.matching import behind_activations, closest, is_close, order_of
 from litesmith.quantization.summing import sign_of
+from litesmith.quantization.twins import find_twins
 
 _BATCH = 2
 
@@ -46,6 +47,7 @@ class Map:
             a product gives in the scale of a tensor further on.
         sums: by the tensor that a sum gives, the layer that adds (its whole call) and the tensors
             it takes, in its order; of a BatchNorm or a Rescaling in two steps the product alone.
+        twins: by place, those where its tensor comes by once more (`twins.find_twins`).
         elsewhere: tensors that Keras knows in another order only, or once for all steps of a
             recurrent cell: they have ranges, but cannot be compared one to one.
     """
@@ -56,6 +58,7 @@ class Map:
     order: Mapping[Place, int]
     takers: Mapping[str, tuple[Place, ...]]
     sums: Mapping[str, tuple[Place, tuple[str, ...]]]
+    twins: Mapping[Place, tuple[Place, ...]]
     elsewhere: frozenset[str] = frozenset()
 
 
@@ -98,16 +101,16 @@ def map_tensors(
     products = [each for several in asked.products.values() for each in several]
     biased = {each.output for each in products if each.bias}
     # First as when the model was prepared, then what has no range for another reason.
-    for known in (None, ranged):
+    for allowed in (None, ranged):
         while True:
-            places = _match(asked, values, events, cells, acting, adding, biased, known)
+            places = _match(asked, values, events, cells, acting, adding, biased, allowed)
             turned = _turned(asked, places)
             places.update(turned)
             places.update(_stacked(asked, places, float_model, cells))
             lost = frozenset(
                 name
                 for name, each in asked.activations.items()
-                if each.source == name and not _has_range(places.get(name, ()), known)
+                if each.source == name and not _has_range(places.get(name, ()), allowed)
             )
             if lost <= missing:
                 break
@@ -133,7 +136,9 @@ def map_tensors(
     }
     repeated = {name for name, at in places.items() if (at[0].outer, at[0].inner) in cells}
     sums = _sums(float_model, values, places, events, layers)
-    return Map(asked, places, missing, order, takers, sums, frozenset(turned) | repeated)
+    known = [place for several in places.values() for place in several]
+    twins = find_twins(known, events, layers)
+    return Map(asked, places, missing, order, takers, sums, twins, frozenset(turned) | repeated)
 
 
 def _has_range(places: tuple[Place, ...], ranged: Container[str] | None) -> bool:

@@ -163,6 +163,7 @@ class _Wirer:
             if kernel.tensor in asked.products:
                 self._product(kernel, asked.products[kernel.tensor])
         others = self._bare_operators()
+        self._round_again()
         taps: dict[int, list[tuple[dict[str, Any], Any]]] = defaultdict(list)
         for number, (place, settings) in enumerate(sorted(self.taps.items())):
             tap = Range(
@@ -237,6 +238,19 @@ class _Wirer:
         """Whether a tensor is looked up in a table, and has the range of that one."""
         embedding = isinstance(self.layers[place.outer, place.inner], keras.layers.Embedding)
         return embedding and place.kind == "out" and each.operator == "GATHER"
+
+    def _round_again(self) -> None:
+        """Where a tensor comes by once more, it has the range it had."""
+        for place, twins in self.map.twins.items():
+            settings = self.taps.get(place, {})
+            source = settings.get("source") or settings.get("key")
+            if "bits" not in settings or not source:
+                continue
+            own = ("key", "low", "high", "product", "tells", "table")
+            kept = {name: value for name, value in settings.items() if name not in own}
+            for twin in twins:
+                if not self.taps.get(twin):
+                    self.taps[twin] = {**kept, "source": source}
 
     def _bare_operators(self) -> list[tuple[Place, Any]]:
         """What operators without a kernel compute, and taps at whole layers."""
