@@ -239,10 +239,26 @@ def test_state_is_a_byte_a_weight_and_small_tables():
     prepared = ls.prepare(model, ls.Cluster(clusters=16))
     (book,) = holder_of(prepared.layers[1]).links
     assert isinstance(book, Codebook)
-    assert {str(v.dtype) for v in book.variables} == {"uint8", "float32", "int32"}
     sizes = {str(v.dtype): int(np.prod(v.shape)) for v in book.variables}
-    assert sizes == {"uint8": 3 * 3 * 4 * 6, "float32": 16, "int32": 1}
+    assert sizes == {"uint8": 3 * 3 * 4 * 6, "float16": 16, "float32": 1, "int32": 1}
     assert book.progress() == {"clusters_used": 16, "steps": 0}
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("scale", [1.0, 1e-12, 1e9])
+def test_tables_of_any_size_are_kept_in_two_bytes_a_centroid(scale):
+    keras.utils.set_random_seed(3)
+    model = chain((16,), layers.Dense(16))
+    kernel = np.random.default_rng(0).normal(0, scale, (16, 16)).astype("float32")
+    kernel[0, :4] = 1e-7 * scale  # next to nothing beside the largest, and not zero
+    kernel[1, :4] = 0.0
+    model.layers[-1].kernel.assign(kernel)
+    technique = ls.Cluster(clusters=200, preserve_zeros=True, frequency=1)
+    prepared = ls.prepare(model, technique)
+    prepared(np.zeros((1, 16), "float32"), training=True)
+    used = find_kernels(ls.strip(prepared))[0].value()
+    assert ((used == 0) == (kernel == 0)).all() and len(np.unique(used)) <= 200
+    assert np.abs(used - kernel).max() <= 0.02 * np.abs(kernel).max()
 
 
 def test_zeros_of_a_pruned_kernel_stay_and_none_is_added():
@@ -372,6 +388,9 @@ def test_weights_walk_from_centroid_to_centroid(options, expected):
     (book,) = holder_of(dense).links
     prepared(np.zeros((1, 16), "float32"), training=True)  # step 0: the means
     table = to_numpy(book.centroids)[0]
+    means = to_numpy(dense.kernel).ravel(), to_numpy(book.index).ravel()
+    means = [means[0][means[1] == number].mean() for number in range(4)]
+    assert np.allclose(table * to_numpy(book.size)[0], means, rtol=2**-11, atol=0)
     dense.kernel.assign(np.full((16, 8), 99.0))
     seen = []
     for _ in range(3):

@@ -101,10 +101,11 @@ class Codebook(Parametrization):
             self.zero, self.pruned = "kept", True
 
     def create_state(self) -> None:
-        """A byte a weight, the centroids, and the count of training calls."""
+        """A byte a weight, two a centroid, and the count of training calls."""
         self.index = self.state("index", self.shape, "zeros", "uint8")
         # Room for a codebook without a kept zero, whatever is decided later.
-        self.centroids = self.state("centroids", (self.groups, self.clusters))
+        self.centroids = self.state("centroids", (self.groups, self.clusters), dtype="float16")
+        self.size = self.state("size", (self.groups, 1), "ones")
         self.count = self.state("count", (), "zeros", "int32")
 
     def start(self, weight: np.ndarray) -> np.ndarray | None:
@@ -123,14 +124,13 @@ class Codebook(Parametrization):
         for group in range(self.groups):
             own = groups == group
             rows.append(self._row(weight[own & felt] if (own & felt).any() else weight[own]))
-        table = np.stack(rows)
-        self.centroids.assign(self._padded(table))
+        table = self._keep(np.stack(rows))
         near = core.nearest(ops.convert_to_tensor(weight), self._table(), self.group_ids)
         index = ops.convert_to_numpy(near)
         moved = None
         if self.moments is not None:
             index, table = self._settled(weight, index, table)
-            self.centroids.assign(self._padded(table))
+            table = self._keep(table)
             moved = table[groups, index]
         elif not felt.all():
             moved = np.where(felt, weight, table[groups, index])
@@ -166,13 +166,29 @@ class Codebook(Parametrization):
         row[np.abs(row).argmin()] = 0.0
         return np.sort(row)
 
-    def _padded(self, table: Any) -> Any:
-        """The table as it is stored: with a last, unused column where a zero is kept."""
+    def _stored(self, table: Any) -> tuple[Any, Any]:
+        """The table as it is stored: float16, over its largest centroid, which is float32.
+
+        Where a zero is kept it has a last, unused column.
+        """
+        size = ops.max(ops.abs(table), axis=1, keepdims=True)
+        size = ops.where(size > 0, size, ops.ones_like(size))
         missing = self.clusters - table.shape[1]
-        return ops.pad(table, ((0, 0), (0, missing))) if missing else table
+        return core.halves(ops.pad(table / size, ((0, 0), (0, missing)))), size
+
+    def _read(self, stored: tuple[Any, Any]) -> Any:
+        """The table, float32, as it is used."""
+        return ops.cast(stored[0], "float32")[:, : self.table_shape[1]] * stored[1]
+
+    def _keep(self, table: np.ndarray) -> np.ndarray:
+        """Store a table; returns it as it is from now on."""
+        stored = self._stored(ops.convert_to_tensor(table, "float32"))
+        self.centroids.assign(stored[0])
+        self.size.assign(stored[1])
+        return ops.convert_to_numpy(self._read(stored))
 
     def _table(self) -> Any:
-        return ops.copy(self.centroids)[:, : self.table_shape[1]]
+        return self._read((ops.copy(self.centroids), ops.copy(self.size)))
 
     def _means(self, weight: Any, index: Any, table: Any) -> Any:
         """The mean of each cluster's members."""
@@ -207,11 +223,16 @@ class Codebook(Parametrization):
                 index = self._followed(stored, index, table, count // self.calls_per_step)
             due = ops.equal(count % (self.frequency * self.calls_per_step), 0)
             members, before = index, table
-            table = ops.cond(
-                due, lambda: ops.sort(self._means(stored, members, before), 1), lambda: before
+            kept = ops.copy(self.centroids), ops.copy(self.size)
+            kept = ops.cond(
+                due,
+                lambda: self._stored(ops.sort(self._means(stored, members, before), 1)),
+                lambda: kept,
             )
+            table = self._read(kept)
             self.index.assign(index)
-            self.centroids.assign(self._padded(table))
+            self.centroids.assign(kept[0])
+            self.size.assign(kept[1])
             self.count.assign(count + 1)
         used = ops.cast(core.gather(table, index, self.group_ids), weight.dtype)
         # w + stop(used − w) would not be exact in floats.
