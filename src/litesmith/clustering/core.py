@@ -78,17 +78,17 @@ def walk(values: Any, centroids: Any, index: Any, groups: Any) -> Any:
         groups: int32, broadcasts to the values' shape.
 
     Returns:
-        int32 tensor of the values' shape.
+        uint8 tensor of the values' shape. Weights may be many millions: what lies between is kept
+        small.
     """
-    rows, clusters = centroids.shape
     middles = (centroids[:, 1:] + centroids[:, :-1]) / 2
-    low, high = (ops.full((rows, 1), sign * math.inf, "float32") for sign in (-1, 1))
-    table = ops.reshape(ops.concatenate([low, middles, high], axis=1), (-1,))
-    index = ops.cast(index, "int32")
-    place = _flat_index(index, groups, clusters + 1)
-    up = values > ops.take(table, place + 1)
-    down = values <= ops.take(table, place)
-    return index + ops.cast(up, "int32") - ops.cast(down, "int32")
+    low, high = (ops.full((centroids.shape[0], 1), sign * math.inf, "float32") for sign in (-1, 1))
+    below = ops.reshape(ops.concatenate([low, middles], axis=1), (-1,))
+    above = ops.reshape(ops.concatenate([middles, high], axis=1), (-1,))
+    place = _flat_index(index, groups, centroids.shape[1])
+    up = ops.cast(values > ops.take(above, place), "uint8")
+    down = ops.cast(values <= ops.take(below, place), "uint8")
+    return ops.cast(index, "uint8") + up - down
 
 
 def halves(shares: Any) -> Any:
@@ -143,4 +143,5 @@ def means(sums: Any, counts: Any, otherwise: Any) -> Any:
 
 
 def _flat_index(index: Any, groups: Any, clusters: int) -> Any:
-    return ops.cast(index, "int32") + ops.cast(groups, "int32") * clusters
+    index = ops.cast(index, "int32")
+    return index if np.size(groups) == 1 else index + ops.cast(groups, "int32") * clusters

@@ -194,9 +194,9 @@ class Codebook(Parametrization):
         """The mean of each cluster's members."""
         shape = self.table_shape
         groups = self.group_ids
-        present = ops.ones_like(weight)
-        if self.zero == "kept":
-            present = ops.cast(ops.not_equal(weight, 0.0), weight.dtype)
+        # Not ones: TensorFlow would keep them for good, as large as the weights.
+        one = ops.not_equal(weight, 0.0) if self.zero == "kept" else ops.equal(weight, weight)
+        present = ops.cast(one, weight.dtype)
         counts = core.member_sums(present, index, groups, shape)
         means = core.means(core.member_sums(weight, index, groups, shape), counts, table)
         if self.zero == "pinned":
@@ -207,7 +207,7 @@ class Codebook(Parametrization):
         """Members that have crossed the middle to the next centroid are its members now."""
 
         def walk() -> Any:
-            return ops.cast(core.walk(weight, table, index, self.group_ids), "uint8")
+            return core.walk(weight, table, index, self.group_ids)
 
         if self.freeze is None:
             return walk()
