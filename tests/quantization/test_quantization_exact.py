@@ -31,7 +31,8 @@ def everything():
     y = layers.Conv2D(8, 1, use_bias=False, name="narrow")(y)
     x = layers.Add(name="sum")([x, layers.BatchNormalization(momentum=0.8)(y)])
     y = layers.Conv2D(8, 3, padding="same", name="last")(x)
-    x = layers.ReLU(name="joined")(layers.Add()([x, y]))
+    x = layers.Add()([x, y])
+    x = layers.ReLU(name="joined")(layers.BatchNormalization(momentum=0.8)(x))  # in two steps
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(inputs, layers.Dense(4, name="head")(x))
 
@@ -60,7 +61,8 @@ def branches():
     x = layers.BatchNormalization(momentum=0.8)(x)
     inner = layers.Concatenate(name="inner")([block(x, 4, "one"), block(x, 6, "two")])
     pooled = block(layers.AveragePooling2D(3, strides=1, padding="same")(x), 4, "three")
-    x = layers.Concatenate(name="outer")([inner, block(x, 5, "four"), pooled])
+    added = layers.Add()([block(x, 4, "five"), block(x, 4, "six")])
+    x = layers.Concatenate(name="outer")([inner, block(x, 5, "four"), pooled, added])
     x = layers.GlobalAveragePooling2D()(block(x, 8, "last"))
     return keras.Model(inputs, layers.Dense(4, name="head")(x))
 

@@ -27,7 +27,7 @@ class Bare:
     Attributes:
         float_model: the conversion (`export.FloatModel`).
         map: where its tensors are in Keras.
-        taps: settings of the ranges, by place; they are added to.
+        taps: settings of the ranges, by place (a `defaultdict`); they are added to.
         layers: by the numbers of the outermost and of the inner one.
         key_of: gives the key under which the range of a tensor is told.
     """
@@ -51,6 +51,21 @@ class Bare:
         places = self.map.places.get(name, ())
         return [each for each in places if "bits" in self.taps.get(each, {})]
 
+    def taking(self, name: str) -> Iterator[tuple[Place, dict[str, Any]]]:
+        """Where a concatenation takes what is made in its scale, and that scale as settings.
+
+        When the tensor is made, that scale has not been told; and it is rounded once.
+        """
+        root = self.map.placement.root(name)
+        for given in self.map.places.get(root.tensor, ()) if root is not None else ():
+            if given.kind != "out" or "key" not in self.taps.get(given, {}):
+                continue
+            for place in self.map.takers.get(name, ()):
+                same = place.at == given.at and place.call == given.call
+                if same and not self.taps.get(place):
+                    own = self.taps[given]
+                    yield place, {"bits": own["bits"], "source": own["key"]}
+
     def _root_key(self, tensor: str) -> str | None:
         root = self.map.placement.root(tensor)
         return None if root is None else self.key_of(root.tensor)
@@ -68,13 +83,20 @@ class Bare:
                     self.taps[place].update(averaged={"input": key, "count": count})
 
     def multiply(self) -> None:
-        """Where two tensors are multiplied."""
-        for _, taken, _, places in self._operators("MUL"):
+        """Where two tensors are multiplied, or a BatchNorm in two steps multiplies one."""
+        for _, taken, name, places in self._operators("MUL"):
             keys = [self._root_key(tensor.name) for tensor in taken if not tensor.constant]
+            for place in places:
+                settings = self.taps[place]
+                if settings.get("norm") and "key" in settings and len(keys) == 1 and keys[0]:
+                    settings.update(multiplied=(keys[0], f"{settings['key']}:factor"))
             if len(keys) == 2 and None not in keys:
                 for place in places:
                     if place.kind != "in":
                         self.taps[place].update(multiplied=keys)
+                if self.map.placement.takes_over(name):
+                    for place, settings in self.taking(name):
+                        self.taps[place].update(multiplied=keys, **settings)
 
     def hard_swishes(self) -> Iterator[tuple[Place, HardSwish]]:
         """Layers that are nothing but hard swish, which LiteRT computes in its own way."""
@@ -104,7 +126,10 @@ class Bare:
                 key = f"{self.key_of(name)}:sum"
                 sign = sign_of(self.layers[at.outer, at.inner])
                 one, other = keys
-                name = f"sum_{number}"
-                yield at, Sum(name=name, shape=(), key=key, one=one, other=other, sign=sign)
+                tap = f"sum_{number}"
+                yield at, Sum(name=tap, shape=(), key=key, one=one, other=other, sign=sign)
             for place in wanted:
                 self.taps[place].update(summed=key)
+            if self.map.placement.takes_over(name):
+                for place, settings in self.taking(name):
+                    self.taps[place].update(summed=key, **settings)

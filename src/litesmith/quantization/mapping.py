@@ -32,6 +32,9 @@ from litesmith.quantization.twins import find_twins
 
 _BATCH = 2
 
+# Operators without a kernel that make integers of another scale than those they take.
+_MADE = ("ADD", "SUB", "MUL")
+
 
 @dataclasses.dataclass(frozen=True)
 class Map:
@@ -44,7 +47,7 @@ class Map:
             does what computes with them.
         order: of all places of the model, when something first comes by.
         takers: the places of layers that take it, for each tensor that is requantized, and for what
-            a product gives in the scale of a tensor further on.
+            is multiplied or added in the scale of a tensor further on.
         sums: by the tensor that a sum gives, the layer that adds (its whole call) and the tensors
             it takes, in its order; of a BatchNorm or a Rescaling in two steps the product alone.
         twins: by place, those where its tensor comes by once more (`twins.find_twins`).
@@ -120,9 +123,10 @@ def map_tensors(
     order: dict[Place, int] = {}
     for number, event in enumerate(events):
         order.setdefault(event.place, number)
-    taken_over = [
-        name for each in products if asked.takes_over(name := each.output) and name in values
+    made = [each.output for each in products] + [
+        name for name, each in asked.activations.items() if each.operator in _MADE
     ]
+    taken_over = [name for name in made if asked.takes_over(name) and name in values]
     takers = {
         name: tuple(
             event.place

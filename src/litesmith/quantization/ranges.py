@@ -278,6 +278,9 @@ class _RangeUse(Use):
         product = value - shift
         if self.training:
             return self._rounded(product) + shift
+        if self.tap.key:
+            whole = core.parameters(ops.min(factor), ops.max(factor), bits)
+            tell(f"{self.tap.key}:factor", whole)
         ratio = constant(factor) / ops.where(factor == 0, ops.ones_like(factor), factor)
         product, shift = self._rounded(product * ratio), constant(shift)
         if self.tap.key:

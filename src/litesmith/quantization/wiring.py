@@ -152,6 +152,7 @@ class _Wirer:
     def wiring(self) -> Wiring:
         first = self.techniques[0]
         self.map = map_tensors(self.model, self.float_model, self._bits(), self.activations)
+        self.bare = Bare(self.float_model, self.map, self.taps, self.layers, self._root_key)
         asked = self.map.placement
         for name, each in asked.activations.items():
             for place in self.map.places.get(name, ()):
@@ -254,12 +255,11 @@ class _Wirer:
 
     def _bare_operators(self) -> list[tuple[Place, Any]]:
         """What operators without a kernel compute, and taps at whole layers."""
-        graph = Bare(self.float_model, self.map, self.taps, self.layers, self._root_key)
-        graph.average()
+        self.bare.average()
         if self.activations != 8:
             return []
-        graph.multiply()
-        return [*graph.hard_swishes(), *graph.sums()]
+        self.bare.multiply()
+        return [*self.bare.hard_swishes(), *self.bare.sums()]
 
     def _requantize(self, name: str, output: str) -> None:
         """Where a layer takes a tensor in the scale of what it gives, as concatenations do."""
@@ -341,19 +341,8 @@ class _Wirer:
                 if output.kind != "in" and "bits" in self.taps.get(output, {}):
                     self.taps[output]["result"] = result
             if self.map.placement.takes_over(product.output):
-                self._take_over(product, result)
-
-    def _take_over(self, product: Any, result: dict[str, Any]) -> None:
-        """Where a concatenation takes what is made in its scale: accumulators are rounded once."""
-        root = self.map.placement.root(product.output)
-        for given in self.map.places.get(root.tensor, ()) if root is not None else ():
-            if given.kind != "out" or "key" not in self.taps.get(given, {}):
-                continue
-            for place in self.map.takers.get(product.output, ()):
-                same = place.at == given.at and place.call == given.call
-                if same and not self.taps[place]:
-                    about = {"bits": self.taps[given]["bits"], "source": self.taps[given]["key"]}
-                    self.taps[place].update(result=result, **about)
+                for taker, shared in self.bare.taking(product.output):
+                    self.taps[taker].update(result=result, **shared)
 
     def _input_key(self, product: Any, point: Place | None) -> str | None:
         """The key of the range of what a kernel is multiplied with, if it is told before."""
