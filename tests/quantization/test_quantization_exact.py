@@ -194,6 +194,17 @@ def test_a_product_is_that_of_the_integers():
         assert np.array_equal(np.rint(found), exact)
 
 
+def test_a_constant_has_the_scale_that_the_quantizer_gives_it():
+    constants = np.random.default_rng(5).normal(size=(300, 7)).astype("float32")
+    bounds = np.maximum(constants.max(1), 0) - np.minimum(constants.min(1), 0)
+
+    def scales(values):
+        return ops.stack([core.parameters_of_constant(row, 8)[0] for row in ops.unstack(values)])
+
+    for found in compiled(scales, constants):
+        assert np.array_equal(found, bounds / np.float32(255))
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 def test_ends_of_a_grid_give_its_scale_to_the_last_bit(bits):
     for low, high in np.random.default_rng(3).uniform([-9, 0], [1, 7], (200, 2)):

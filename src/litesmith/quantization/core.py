@@ -124,6 +124,27 @@ def parameters(low: Any, high: Any, bits: int) -> tuple[Any, Any]:
     return scale, ops.round(least - low / scale)
 
 
+def parameters_of_constant(value: Any, bits: int) -> tuple[Any, Any]:
+    """Scale and zero point of a constant that a sum or a product takes.
+
+    litert-quantizer finds these by itself, in float32; it divides by 255, which may be a bit off
+    what a product with the inverse gives.
+
+    Args:
+        value: tensor, the constant.
+        bits: 8 or 16.
+    """
+    low, high = ops.min(value), ops.max(value)
+    if bits == 16:
+        return parameters(low, high, bits)
+    least, most = integer_range(bits)
+    low, high = ops.minimum(low, 0.0), ops.maximum(high, 0.0)
+    bound = ops.maximum(high - low, SMALLEST)
+    # By a constant no compiler would divide.
+    scale = bound / ops.where(ops.equal(bound, bound), most - least, 1.0)
+    return scale, ops.round(least - low / scale)
+
+
 def ends_of_grid(low: float, high: float, bits: int) -> tuple[float, float]:
     """The range, in float64, that gives exactly the scale and zero point of `parameters`.
 

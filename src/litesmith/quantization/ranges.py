@@ -216,7 +216,7 @@ class _RangeUse(Use):
         if self.training or watching() or self.tap.bits is None:
             return value
         numbers = ops.cast(ops.convert_to_tensor(value), "float32")
-        scale, zero = core.parameters(ops.min(numbers), ops.max(numbers), self.tap.bits)
+        scale, zero = core.parameters_of_constant(numbers, self.tap.bits)
         return ops.cast(core.fake_quantize(numbers, scale, zero, self.tap.bits), value.dtype)
 
     def _as_operator(self, value: Any) -> Any:
@@ -271,7 +271,7 @@ class _RangeUse(Use):
         bits = self.tap.bits or 8
 
         def constant(vector: Any) -> Any:
-            scale, zero = core.parameters(ops.min(vector), ops.max(vector), bits)
+            scale, zero = core.parameters_of_constant(vector, bits)
             return core.fake_quantize(vector, scale, zero, bits)
 
         shift = ops.convert_to_tensor(shift)
@@ -279,12 +279,11 @@ class _RangeUse(Use):
         if self.training:
             return self._rounded(product) + shift
         if self.tap.key:
-            whole = core.parameters(ops.min(factor), ops.max(factor), bits)
-            tell(f"{self.tap.key}:factor", whole)
+            tell(f"{self.tap.key}:factor", core.parameters_of_constant(factor, bits))
         ratio = constant(factor) / ops.where(factor == 0, ops.ones_like(factor), factor)
-        product, shift = self._rounded(product * ratio), constant(shift)
+        product, unrounded, shift = self._rounded(product * ratio), shift, constant(shift)
         if self.tap.key:
-            own = core.parameters(ops.min(shift), ops.max(shift), bits)[0]
+            own = core.parameters_of_constant(unrounded, bits)[0]
             tell(f"{self.tap.key}:sum", ((product, told(self.tap.key)[0]), (shift, own)))
         return product + shift
 
