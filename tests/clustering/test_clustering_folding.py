@@ -46,7 +46,19 @@ def norm(**options):
     return layers.BatchNormalization(**options)
 
 
+@keras.saving.register_keras_serializable("tests")
+class LayerScale(layers.Layer):
+    """As ConvNeXt has it: its variable has no name of its own."""
+
+    def build(self, shape):
+        self.gamma = self.add_weight(shape=(shape[-1],), initializer="ones")
+
+    def call(self, inputs):
+        return inputs * self.gamma
+
+
 FOLDED = {
+    "layer scale": ((4, 4, 6), lambda: [layers.Dense(8), LayerScale()]),
     "conv": ((6, 6, 4), lambda: [layers.Conv2D(6, 3, use_bias=False), norm(), layers.ReLU()]),
     "bias": ((6, 6, 4), lambda: [layers.Conv2D(6, 3), norm(), layers.Conv2D(8, 1), norm()]),
     "dilated": ((8, 8, 4), lambda: [layers.Conv2D(6, 3, dilation_rate=2), norm()]),

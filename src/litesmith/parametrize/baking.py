@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 
 from litesmith.parametrize import folding, internals
 from litesmith.parametrize.swap import holder_of, plain_weights, used_weights
@@ -41,8 +42,7 @@ def bake(
         if before:
             kernel, values = folding.unfold_input(to_numpy(used), layer)
             target.assign(kernel)
-            for name, value in values:
-                getattr(twins[id(layer)], name).assign(value)
+            _assign(layer, twins[id(layer)], values)
             continue
         bias = getattr(owner, "bias", None)
         kernel, shifted, values = folding.unfold(
@@ -51,5 +51,16 @@ def bake(
         target.assign(kernel)
         if shifted is not None:
             twins[id(owner)].bias.assign(shifted)
-        for name, value in values:
-            getattr(twins[id(layer)], name).assign(value)
+        _assign(layer, twins[id(layer)], values)
+
+
+def _assign(
+    layer: keras.layers.Layer, twin: keras.layers.Layer, values: list[tuple[str, np.ndarray]]
+) -> None:
+    """Set variables of a layer's twin, told by their names in the layer.
+
+    A name need not be an attribute's, nor the twin's: Keras numbers those that were given none.
+    """
+    names = [variable.name for variable in internals.own_variables(layer)]
+    for name, value in values:
+        internals.own_variables(twin)[names.index(name)].assign(value)
