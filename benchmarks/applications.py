@@ -6,8 +6,8 @@ Each model is 96×96, 10 classes, no last activation, random weights whose Batch
 training steps have settled. It gets a fresh process, and a file `OUT/TECHNIQUE/NAME.json`; what
 is there already is not run again (unless `--again`). The table then shows
 
-- `promise`: whether the technique's promise holds for every kernel, counted in the float `.tflite`;
-  zeros promised and found, where it promises zeros;
+- `promise`: whether the technique's promise holds for every kernel, counted in the float and in the
+  int8 `.tflite`; zeros promised and found in the float one, where it promises zeros;
 - `float`: relative error of the float logits, ‖a − b‖ / ‖a‖, against the stripped Keras model;
 - `int8`: signal to noise of the int8 logits (against the prepared model's, where that simulates
   the file) in dB, and, in parentheses, of what differs between
@@ -140,8 +140,9 @@ def work(name: str, technique: str, folder: Path) -> dict[str, Any]:
         "operators": sum(as_float.manifest.operators.values()),
         "zeros_promised": sum(entry.detail.get("zeros", 0) for entry in prepared.report.done),
     }
-    content = as_float.path.read_bytes()
-    broken += list(promises.broken_in_file(prepared, recipe, converted, content))
+    for artifact in (as_float, as_int8):
+        content = artifact.path.read_bytes()
+        broken += promises.broken_in_file(prepared, recipe, converted, content)
     for form, artifact in (("float32", as_float), ("int8", as_int8)):
         stored = promises.kernels_in_file(converted, artifact.path.read_bytes())
         taken = {(entry.layer, entry.variable) for entry in prepared.report.done}
