@@ -5,8 +5,8 @@ BACKENDS ?= tensorflow jax
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
-# Two files at a time: much of a test is waiting for child processes.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# Two files at a time, the long ones first (tests/conftest.py).
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test check format clean
 help:

@@ -11,3 +11,11 @@ if os.environ.get("KERAS_BACKEND") == "jax":
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+# Files that take a minute or more: begun first, so that no worker ends alone with one.
+_LONG = "contract examples walkthrough fuzz quantization_fidelity quantization_exact".split()
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first, in their order."""
+    items.sort(key=lambda item: not any(name in item.path.name for name in _LONG))
