@@ -7,7 +7,7 @@ from keras import layers, ops
 
 import litesmith as ls
 from litesmith.evaluation import predict
-from litesmith.parametrize import telling
+from litesmith.parametrize import holder_of, is_parametrized, telling
 from litesmith.quantization import accumulating, core, fidelity
 from tests.quantization import small
 
@@ -178,11 +178,13 @@ def test_the_zero_point_decides_a_half_of_a_mean():
 
 
 def test_a_product_is_that_of_the_integers():
-    random = np.random.default_rng(4)
-    scales = np.float32(0.0391), np.float32(1 / 256), np.float32(0.01979)
-    one, other = random.integers(-255, 256, (2, 20000)).astype("float32")
-    factor = scales[0] * scales[1] / scales[2]
-    exact = np.rint(one * other * factor)
+    one, other = np.meshgrid(np.arange(-255, 256), np.arange(256))
+    one, other = one.ravel().astype("float32"), other.ravel().astype("float32")
+    gate = np.float32(1 / 256)
+    scale = wanted = np.float32(0.008892484940588474)  # so that one in 256 lies on a half
+    exact = np.rint(one * other * (scale * gate / wanted))
+    plain = np.rint((one * scale) * (other * gate) / wanted)
+    assert not np.array_equal(plain, exact)  # or this would show nothing
 
     def product(first, second, one, other, wanted):
         telling.tell("one", (one, None))
@@ -190,8 +192,25 @@ def test_a_product_is_that_of_the_integers():
         value = first * one * (second * other)
         return accumulating.multiplied(value, wanted, ("one", "other")) / wanted
 
-    for found in compiled(product, one, other, *scales):
+    for found in compiled(product, one, other, scale, gate, wanted):
         assert np.array_equal(np.rint(found), exact)
+
+
+def test_a_sum_in_the_scale_of_a_concatenation_is_rounded_where_it_is_made(tmp_path):
+    inputs = layers.Input((8, 8, 3))
+    x = layers.Add(name="sum")([layers.ReLU(name="relu")(inputs), inputs])
+    x = layers.Concatenate(name="joined")([x, layers.Conv2D(2, 1)(inputs)])
+    x = layers.Dense(4, name="head")(layers.GlobalAveragePooling2D()(x))
+    x, model = small.data()[0][..., :3], keras.Model(inputs, x)
+    prepared = ls.prepare(model, ls.Quantize(), calibration=x)
+    for layer in prepared.layers:
+        for _, tap in holder_of(layer).taps() if is_parametrized(layer) else ():
+            if getattr(tap, "observes", False):  # so that every fourth sum lies on a half
+                step = 2.0**-3 if layer.name == "joined" else 2.0**-5
+                tap.set_range(-128 * step, 127 * step)
+    artifact = ls.export(prepared, tmp_path / "model.tflite", quantize="int8")
+    tensors = fidelity(prepared, x, artifact=artifact).tensors
+    assert [tensor.equal for tensor in tensors if tensor.layer == "joined"] == [1.0]
 
 
 def test_a_constant_has_the_scale_that_the_quantizer_gives_it():

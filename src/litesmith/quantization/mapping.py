@@ -32,7 +32,7 @@ from litesmith.quantization.twins import find_twins
 
 _BATCH = 2
 
-# Operators without a kernel that make integers of another scale than those they take.
+# Operators without weights that make integers of another scale than those they take.
 _MADE = ("ADD", "SUB", "MUL")
 
 
@@ -138,7 +138,7 @@ def map_tensors(
         for name in dict.fromkeys([name for name, _ in asked.requantized] + taken_over)
         if name in values
     }
-    repeated = {name for name, at in places.items() if (at[0].outer, at[0].inner) in cells}
+    repeated = {name for name, at in places.items() if at[0].at in cells}
     sums = _sums(float_model, values, places, events, layers)
     known = [place for several in places.values() for place in several]
     twins = find_twins(known, events, layers)
@@ -233,7 +233,7 @@ def _match(
             if taken:
                 found[name] = taken
             continue
-        if (given[0].outer, given[0].inner) in cells:  # of every step
+        if given[0].at in cells:  # of every step
             # The first step's states are zeros: its sums have the values of what they are made of.
             event = next((each for each in close if id(each) not in spent), close[0])
             spent.add(id(event))
@@ -297,7 +297,7 @@ def _stacked(
         if each is None or each.source != name or len(states) != 1:
             continue
         (places,) = states
-        if places and (places[0].outer, places[0].inner) in cells:
+        if places and places[0].at in cells:
             stacked[name] = places
     return stacked
 
@@ -313,10 +313,10 @@ def _sums(
     adding: dict[Place, dict[int, np.ndarray]] = defaultdict(dict)
     for event in events:
         at = event.place
-        if at.kind == "in" and sign_of(layers[at.outer, at.inner]):
+        if at.kind == "in" and sign_of(layers[at.at]):
             adding[Place(at.outer, at.inner, "whole", 0, at.call)][at.index] = event.value
     # The tap at the whole of a layer stands at each of its calls.
-    shared = {(at.outer, at.inner) for at in adding if at.call}
+    shared = {at.at for at in adding if at.call}
     graph = float_model.view.subgraphs[0]
     found: dict[str, tuple[Place, tuple[str, ...]]] = {}
     for operator in graph.operators:
@@ -327,11 +327,11 @@ def _sums(
         given = graph.tensors[operator.outputs[0]].name
         if len(names) == 1:
             (first, *_) = places.get(names[0], (None,))
-            if first and first.kind == "mid" and is_norm(layers[first.outer, first.inner]):
+            if first and first.kind == "mid" and is_norm(layers[first.at]):
                 found[given] = (first, names)
         elif all(name in values for name in names):
             for whole, inputs in adding.items():
-                if (whole.outer, whole.inner) in shared:
+                if whole.at in shared:
                     continue
                 order = order_of(inputs, [values[name] for name in names])
                 if order is not None:

@@ -59,8 +59,8 @@ def behind_activations(
     """
     left = []
     for place, after in itertools.zip_longest(given, given[1:]):
-        here = place.kind == "mid" or (place.kind == "out" and (place.outer, place.inner) in acting)
-        follows = after and after.kind == "out" and (after.outer, after.inner) in acting
+        here = place.kind == "mid" or (place.kind == "out" and place.at in acting)
+        follows = after and after.kind == "out" and after.at in acting
         if surplus > 0 and follows and not here:
             surplus -= 1
         else:

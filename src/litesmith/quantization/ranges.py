@@ -270,21 +270,21 @@ class _RangeUse(Use):
         factor, shift = (ops.stop_gradient(each) for each in norm_factors(self.layer))
         bits = self.tap.bits or 8
 
-        def constant(vector: Any) -> Any:
-            scale, zero = core.parameters_of_constant(vector, bits)
-            return core.fake_quantize(vector, scale, zero, bits)
-
         shift = ops.convert_to_tensor(shift)
         product = value - shift
         if self.training:
             return self._rounded(product) + shift
+        about_factor, about_shift = (
+            core.parameters_of_constant(each, bits) for each in (factor, shift)
+        )
+        tell(f"{self.tap.key}:factor", about_factor)
+        whole = core.fake_quantize(factor, *about_factor, bits)
+        ratio = whole / ops.where(factor == 0, ops.ones_like(factor), factor)
+        product = self._rounded(product * ratio)
+        shift = core.fake_quantize(shift, *about_shift, bits)
         if self.tap.key:
-            tell(f"{self.tap.key}:factor", core.parameters_of_constant(factor, bits))
-        ratio = constant(factor) / ops.where(factor == 0, ops.ones_like(factor), factor)
-        product, unrounded, shift = self._rounded(product * ratio), shift, constant(shift)
-        if self.tap.key:
-            own = core.parameters_of_constant(unrounded, bits)[0]
-            tell(f"{self.tap.key}:sum", ((product, told(self.tap.key)[0]), (shift, own)))
+            operands = (product, told(self.tap.key)[0]), (shift, about_shift[0])
+            tell(f"{self.tap.key}:sum", operands)
         return product + shift
 
     def _rounded(self, value: Any) -> Any:

@@ -29,11 +29,11 @@ from litesmith.parametrize import (
     outermost_layers,
 )
 from litesmith.parametrize import inner_layers as layers_inside
-from litesmith.quantization.bare_operators import Bare
 from litesmith.quantization.freezing import frozen_norms
 from litesmith.quantization.mapping import map_tensors
 from litesmith.quantization.products import added_to, gain_of, is_first_step, row_of_bias
 from litesmith.quantization.ranges import Range
+from litesmith.quantization.weightless import Weightless
 from litesmith.technique import Plan, Technique, Wiring
 
 to_numpy = keras.ops.convert_to_numpy
@@ -152,7 +152,9 @@ class _Wirer:
     def wiring(self) -> Wiring:
         first = self.techniques[0]
         self.map = map_tensors(self.model, self.float_model, self._bits(), self.activations)
-        self.bare = Bare(self.float_model, self.map, self.taps, self.layers, self._root_key)
+        self.weightless = Weightless(
+            self.float_model, self.map, self.taps, self.layers, self._root_key
+        )
         asked = self.map.placement
         for name, each in asked.activations.items():
             for place in self.map.places.get(name, ()):
@@ -163,7 +165,7 @@ class _Wirer:
             self._fold(kernel)
             if kernel.tensor in asked.products:
                 self._product(kernel, asked.products[kernel.tensor])
-        others = self._bare_operators()
+        others = self._weightless_operators()
         self._round_again()
         taps: dict[int, list[tuple[dict[str, Any], Any]]] = defaultdict(list)
         for number, (place, settings) in enumerate(sorted(self.taps.items())):
@@ -214,7 +216,7 @@ class _Wirer:
         from litesmith.export.operators import KEEPS_VALUES
 
         settings = self.taps[place]
-        if place.kind == "mid" and is_norm(self.layers[place.outer, place.inner]):
+        if place.kind == "mid" and is_norm(self.layers[place.at]):
             settings.update(norm=True)
         if each.source is None and self._is_table(place, each):
             settings.update(bits=each.bits, table=True, key=self._key(name))
@@ -237,7 +239,7 @@ class _Wirer:
 
     def _is_table(self, place: Place, each: Any) -> bool:
         """Whether a tensor is looked up in a table, and has the range of that one."""
-        embedding = isinstance(self.layers[place.outer, place.inner], keras.layers.Embedding)
+        embedding = isinstance(self.layers[place.at], keras.layers.Embedding)
         return embedding and place.kind == "out" and each.operator == "GATHER"
 
     def _round_again(self) -> None:
@@ -253,13 +255,13 @@ class _Wirer:
                 if not self.taps.get(twin):
                     self.taps[twin] = {**kept, "source": source}
 
-    def _bare_operators(self) -> list[tuple[Place, Any]]:
-        """What operators without a kernel compute, and taps at whole layers."""
-        self.bare.average()
+    def _weightless_operators(self) -> list[tuple[Place, Any]]:
+        """What operators without weights compute, and taps at whole layers."""
+        self.weightless.average()
         if self.activations != 8:
             return []
-        self.bare.multiply()
-        return [*self.bare.hard_swishes(), *self.bare.sums()]
+        self.weightless.multiply()
+        return [*self.weightless.hard_swishes(), *self.weightless.sums()]
 
     def _requantize(self, name: str, output: str) -> None:
         """Where a layer takes a tensor in the scale of what it gives, as concatenations do."""
@@ -341,7 +343,7 @@ class _Wirer:
                 if output.kind != "in" and "bits" in self.taps.get(output, {}):
                     self.taps[output]["result"] = result
             if self.map.placement.takes_over(product.output):
-                for taker, shared in self.bare.taking(product.output):
+                for taker, shared in self.weightless.taking(product.output):
                     self.taps[taker].update(result=result, **shared)
 
     def _input_key(self, product: Any, point: Place | None) -> str | None:

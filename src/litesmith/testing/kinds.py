@@ -217,15 +217,14 @@ KINDS: dict[str, Kind] = {
     for kind in (
         Kind("sequential", _sequential, (8, 8, 4)),
         Kind("functional", _functional, (8, 8, 4), dropout=True),
-        # Keras cannot load operators from its legacy format, with litesmith or without. Of the
-        # others some are enough: they load in the same way.
+        # Keras cannot load operators from its legacy format, with litesmith or without.
         Kind("operators", _operators, (8, 8, 4), h5=False),
         Kind("nested", _nested, (8, 8, 4)),
         Kind("subclassed", _subclassed, (8, 8, 4), whole=False, h5=False),
         Kind("shared layer", _shared, (8,)),
         Kind("custom layer", _custom, (8,)),
-        Kind("recurrent", _recurrent, (6, 8), h5=False),
+        Kind("recurrent", _recurrent, (6, 8)),
         Kind("attention", _attention, (6, 8)),
-        Kind("convolutions", _convolutions, (8, 4), h5=False),
+        Kind("convolutions", _convolutions, (8, 4)),
     )
 }

@@ -1,4 +1,4 @@
-"""What operators without a kernel compute: means, products, sums, hard swish.
+"""What operators without weights compute: means, products, sums, hard swish.
 
 Each of them rounds what it makes of whole numbers; here the ranges behind them are told of which
 whole numbers that is.
@@ -21,8 +21,8 @@ from litesmith.quantization.summing import Sum, sign_of
 
 
 @dataclasses.dataclass(frozen=True)
-class Bare:
-    """The operators without a kernel of one graph.
+class Weightless:
+    """The operators without weights of one graph.
 
     Attributes:
         float_model: the conversion (`export.FloatModel`).
@@ -103,7 +103,7 @@ class Bare:
         for number, (taken, *_), _, places in self._operators("HARD_SWISH"):
             key = self._root_key(taken.name)
             for place in places:
-                layer = self.layers[place.outer, place.inner]
+                layer = self.layers[place.at]
                 whole = isinstance(layer, keras.layers.Activation) and place.kind == "out"
                 if whole and key is not None and "key" in self.taps[place]:
                     keys = {"given": key, "wanted": self.taps[place]["key"]}
@@ -124,7 +124,7 @@ class Bare:
                 key = f"{self.taps[at]['key']}:sum"
             else:
                 key = f"{self.key_of(name)}:sum"
-                sign = sign_of(self.layers[at.outer, at.inner])
+                sign = sign_of(self.layers[at.at])
                 one, other = keys
                 tap = f"sum_{number}"
                 yield at, Sum(name=tap, shape=(), key=key, one=one, other=other, sign=sign)
