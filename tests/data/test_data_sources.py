@@ -268,6 +268,7 @@ def test_functions(tmp_path):
     [
         ("", "expected digits, idx:DIR"),
         (7, "expected digits, idx:DIR"),
+        ("builtin:digits", "the bundled data are 'digits'"),
         ("digit", "received digit; did you mean 'digits'?"),
         ("idx:", "expected digits, idx:DIR"),
         ("indx:folder", "did you mean 'idx'?"),

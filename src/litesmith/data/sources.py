@@ -90,6 +90,13 @@ def load(
                 fix="name what comes after the colon",
             )
         splits, classes = _read(kind, rest, size, root)
+    elif kind == "builtin" and separator:
+        raise DataError(
+            f"data source {source!r}",
+            expected=_FORMS,
+            received=source,
+            fix="models are named so; the bundled data are 'digits'",
+        )
     elif separator:
         given = _from_function(source, root)
         if isinstance(given, Dataset):
