@@ -1,7 +1,11 @@
 """What all tests share."""
 
+import gc
 import os
 from pathlib import Path
+
+# Tracing makes millions of objects that live as long as their graph: looked through less often.
+gc.set_threshold(50_000, 20, 50)
 
 # Compiling takes most of the time of a test on JAX; running takes next to none. What one test has
 # had compiled, others find: those of the other worker, of child processes, of the next run.

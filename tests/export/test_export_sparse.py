@@ -303,7 +303,6 @@ class Speed:
         self.size = artifact.manifest.size.model_dump()
 
 
-@pytest.mark.every_backend
 def test_a_study(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "benchmark", Speed)
     network().save(tmp_path / "pruned.keras")

@@ -83,6 +83,7 @@ def trained(make):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         jit = keras.backend.backend() == "jax"
         model.compile(keras.optimizers.Adam(1e-2), loss, jit_compile=jit)
+        model.optimizer.build(model.trainable_variables)  # else TensorFlow traces the step twice
         model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
         return model
 

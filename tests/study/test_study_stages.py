@@ -43,11 +43,19 @@ def test_epochs_given_one_by_one_are_not_cut():
     assert len(_split(PRUNE, ls.Cluster(clusters=4, initialization="linear"))) == 1
 
 
-def test_a_last_epoch_is_cut_short():
+class Watched(keras.layers.Dense):
+    """Notes each time that the training step is traced."""
+
+    def call(self, inputs, training=None):
+        self.traced = getattr(self, "traced", 0) + bool(training)
+        return super().call(inputs)
+
+
+def test_a_last_epoch_is_cut_short_and_the_step_is_traced_once():
     x = np.random.default_rng(0).random((40, 4), np.float32)
     part = Split(x, np.arange(40) % 2)
     data = Dataset(name="made up", train=part, validation=part, test=part)
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation="softmax")])
+    model = keras.Sequential([keras.Input((4,)), Watched(2, activation="softmax")])
     settings = FINE_TUNE_POLICY.model_copy(update={"epochs": 3, "batch_size": 8})
     told = training.fit(
         model,
@@ -61,3 +69,5 @@ def test_a_last_epoch_is_cut_short():
         total=12,  # two epochs of five steps, and two
     )
     assert int(model.optimizer.iterations) == 12 and len(told["loss"]) == 3
+    assert keras.backend.backend() != "tensorflow" or model.layers[0].traced == 1
+    assert len(told["accuracy"]) == 3 and 0 < told["accuracy"][0] < 1

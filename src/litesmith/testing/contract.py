@@ -9,8 +9,9 @@ raises an AssertionError that lists whatever does not hold:
 - the given model is untouched, and may go on being trained;
 - names, variable paths, trainable flags and classes stay;
 - fit moves the weights, and the technique's promise holds while it does and afterwards;
-- saved and loaded in a fresh process, as `.keras` and `.h5`, fit goes on identically; a subclassed
-  model does so by its weights, and refuses to be saved whole;
+- saved and loaded in a fresh process, as `.keras` and `.h5`, it is the same model with the same
+  weights; from `.keras`, which has the optimizer too, fit goes on identically; a subclassed model
+  does so by its weights, and refuses to be saved whole;
 - strip predicts what the prepared model does, and leaves no trace;
 - the exported `.tflite` agrees, and the promise holds in it.
 
@@ -36,7 +37,7 @@ from litesmith.errors import ChildError, LitesmithWarning, ModelError
 from litesmith.recipe import Recipe, prepare, strip
 from litesmith.technique import Technique
 from litesmith.testing import promises
-from litesmith.testing.kinds import KINDS, Kind
+from litesmith.testing.kinds import KINDS, SAMPLES, Kind
 
 BATCH, EPOCHS = 8, 2
 # In decibels, how far the integer file may be from the model that simulates it.
@@ -55,6 +56,7 @@ class Case:
     prepared: Any = None
     expected: Any = None
     stripped: Any = None
+    saved: tuple[str, list[np.ndarray]] | None = None
     continued: dict[str, list[np.ndarray]] = dataclasses.field(default_factory=dict)
 
     def expect(self, holds: bool, otherwise: str) -> None:
@@ -109,12 +111,19 @@ def compile_for_test(model: keras.Model, optimizer: str = "adam") -> None:
     # Compiling each small step with XLA takes longer than running it; JAX knows no other way.
     jit = keras.backend.backend() == "jax"
     model.compile(made, "sparse_categorical_crossentropy", jit_compile=jit)
+    # TensorFlow would trace a step that makes variables twice.
+    made.build(model.trainable_variables)
 
 
 def fit_for_test(model: keras.Model, kind: Kind, epochs: int, **options: Any) -> Any:
     """Train as the contract does: no shuffling."""
     x, y = kind.data()
     return model.fit(x, y, batch_size=BATCH, epochs=epochs, shuffle=False, verbose=0, **options)
+
+
+def config_of(model: keras.Model) -> str:
+    """What a model is made of; not its weights, nor how it was compiled."""
+    return json.dumps(model.get_config(), default=str, sort_keys=True)
 
 
 def _snapshot(model: keras.Model) -> tuple[Any, ...]:
@@ -196,16 +205,16 @@ def _check_in_process(case: Case) -> None:
 def check_strip(case: Case) -> None:
     """Strip the prepared model of a case: it predicts the same, and nothing of ours is left."""
     x, _ = case.kind.data()
-    expected = case.expected = case.prepared.predict(x, verbose=0)
+    expected = case.expected = case.prepared.predict(x, batch_size=SAMPLES, verbose=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LitesmithWarning)
         stripped = case.stripped = strip(case.prepared)
-    found = stripped.predict(x, verbose=0)
+    found = stripped.predict(x, batch_size=SAMPLES, verbose=0)
     worst = float(np.abs(expected - found).max())
     # A model that simulates its file rounds what the stripped one does not.
     most = promises.ROUNDING if _simulates(case.recipe) else 1e-6
     case.expect(worst <= most, f"strip changes predictions by {worst:.2g}")
-    again = case.prepared.predict(x, verbose=0)
+    again = case.prepared.predict(x, batch_size=SAMPLES, verbose=0)
     case.expect(np.array_equal(expected, again), "strip changed the prepared model")
     trace = [
         path
@@ -239,16 +248,17 @@ def _save_and_continue(case: Case) -> None:
         else:
             case.expect(False, "a subclassed prepared model was saved whole")
         prepared.save_weights(folder / "saved.weights.h5")
+    case.saved = (config_of(prepared) if kind.whole else ""), prepared.get_weights()
     if kind.whole:
         state = [_to_numpy(variable).copy() for variable in prepared.variables]
         fit_for_test(prepared, kind, 1)
-        case.continued["keras"] = prepared.get_weights()
+        case.continued["saved.keras"] = prepared.get_weights()
         for variable, value in zip(prepared.variables, state, strict=True):
             variable.assign(value)
-    if kind.h5 or not kind.whole:
+    else:
         compile_for_test(prepared, "sgd")
         fit_for_test(prepared, kind, 1)
-        case.continued["h5"] = prepared.get_weights()
+        case.continued["saved.weights.h5"] = prepared.get_weights()
 
 
 def _check_fresh_process(cases: list[Case]) -> None:
@@ -259,24 +269,33 @@ def _check_fresh_process(cases: list[Case]) -> None:
         child.call("start", modules=modules, recipe=recipe.to_json())
         for case in cases:
             for path in sorted(case.folder.glob("saved.*")):
+                train = path.name in case.continued
                 try:
-                    _, weights = child.call("train_on", path=str(path), kind=case.kind.name)
+                    fields, weights = child.call(
+                        "load", path=str(path), kind=case.kind.name, train=train
+                    )
                 except ChildError as error:
-                    case.expect(False, f"{path.name} cannot be trained on: {error}")
+                    done = "trained on" if train else "loaded"
+                    case.expect(False, f"{path.name} cannot be {done}: {error}")
                 else:
-                    _compare_continued(case, path.name, weights)
+                    _compare_loaded(case, path.name, fields["config"], weights)
 
 
-def _compare_continued(case: Case, form: str, weights: list[np.ndarray]) -> None:
-    if case.kind.dropout:
+def _compare_loaded(case: Case, form: str, config: str, weights: list[np.ndarray]) -> None:
+    """The same model was loaded, in the same state; or it came to the same by training on."""
+    assert case.saved is not None
+    case.expect(config == case.saved[0], f"{form} loads another config")
+    trained = form in case.continued
+    if trained and case.kind.dropout:
         return  # Keras saves no state of random numbers: it loads and trains, that is all
-    expected = case.continued["keras" if form == "saved.keras" else "h5"]
+    expected = case.continued[form] if trained else case.saved[1]
     if len(expected) != len(weights):
         case.expect(False, f"{form} loads with {len(weights)} weights, not {len(expected)}")
         return
     pairs = zip(expected, weights, strict=True)
     worst = max(float(np.abs(a.astype("float64") - b).max()) for a, b in pairs)
-    case.expect(worst <= 1e-6, f"{form}: training goes on differently by {worst:.2g}")
+    what = "training goes on differently" if trained else "loads other weights"
+    case.expect(worst <= (1e-6 if trained else 0.0), f"{form}: {what} by {worst:.2g}")
 
 
 def check_exported(case: Case) -> None:
@@ -288,7 +307,7 @@ def check_exported(case: Case) -> None:
     x, _ = case.kind.data()
     float_model = convert(case.stripped)
     artifact = export_model(float_model, case.folder / "model.tflite")
-    expected = case.stripped.predict(x, verbose=0)
+    expected = case.stripped.predict(x, batch_size=SAMPLES, verbose=0)
     (found,) = predict(artifact, x)
     worst = float(np.abs(expected - found).max())
     case.expect(worst <= 1e-5, f"the .tflite differs by {worst:.2g}")

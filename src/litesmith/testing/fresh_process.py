@@ -11,7 +11,7 @@ import numpy as np
 
 from litesmith.children import serve
 from litesmith.recipe import Recipe, prepare
-from litesmith.testing.contract import compile_for_test, fit_for_test
+from litesmith.testing.contract import compile_for_test, config_of, fit_for_test
 from litesmith.testing.kinds import KINDS
 
 _recipe: list[Recipe] = []
@@ -24,7 +24,7 @@ def _start(fields: dict[str, Any], arrays: list[np.ndarray]) -> tuple[dict, list
     return {}, []
 
 
-def _train_on(fields: dict[str, Any], arrays: list[np.ndarray]) -> tuple[dict, list]:
+def _load(fields: dict[str, Any], arrays: list[np.ndarray]) -> tuple[dict, list]:
     path, kind = fields["path"], KINDS[fields["kind"]]
     if path.endswith(".weights.h5"):
         model = prepare(kind.make(), _recipe[0])
@@ -33,10 +33,14 @@ def _train_on(fields: dict[str, Any], arrays: list[np.ndarray]) -> tuple[dict, l
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = keras.saving.load_model(path)
-    if not path.endswith(".keras"):  # the other formats lose the optimizer's state
-        compile_for_test(model, "sgd")
-    fit_for_test(model, kind, 1)
-    return {}, model.get_weights()
+    config = config_of(model) if kind.whole else ""
+    if fields["train"]:
+        if not path.endswith(".keras"):  # the other formats lose the optimizer's state
+            compile_for_test(model, "sgd")
+        fit_for_test(model, kind, 1)
+    else:
+        model(kind.data()[0][:1])  # layers loaded from `.h5` are put in order by their first call
+    return {"config": config}, model.get_weights()
 
 
 def _check_way(fields: dict[str, Any], arrays: list[np.ndarray]) -> tuple[dict, list]:
@@ -49,4 +53,4 @@ def _check_way(fields: dict[str, Any], arrays: list[np.ndarray]) -> tuple[dict, 
 
 
 if __name__ == "__main__":
-    serve({"start": _start, "train_on": _train_on, "check_way": _check_way})
+    serve({"start": _start, "load": _load, "check_way": _check_way})
