@@ -171,8 +171,12 @@ class Cluster(Technique):
 
     @property
     def warmth(self) -> float:
-        """Assignments that are right from the start are lost by large steps."""
-        return 1.0
+        """Assignments that are right from the start are lost by large steps.
+
+        Adam moves each weight by about the learning rate a step, whatever its gradient. What counts
+        is how many centroids that crosses, and they are the closer, the more there are.
+        """
+        return min(1.0, 4.0 / self.clusters) if self.initialization == "optimal" else 1.0
 
     @property
     def wants_settled_weights(self) -> bool:
