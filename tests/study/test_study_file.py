@@ -236,9 +236,17 @@ def test_a_network_that_the_study_trained_is_fine_tuned_warmer(tmp_path, extra, 
             "builtin:digits",
             8e-3,
         ),
+        ("{ technique = 'cluster', clusters = 4 }", "builtin:digits", 1e-3),
+        ("{ technique = 'cluster', clusters = 16 }", "builtin:digits", 2.5e-4),
+        ("{ technique = 'cluster', clusters = 16 }", "model.keras", 2.5e-4),
+        (
+            "{ technique = 'cluster', clusters = 16, initialization = 'linear' }",
+            "builtin:digits",
+            1e-3,
+        ),
     ],
 )
-def test_rounding_is_fine_tuned_by_small_steps(tmp_path, recipe, source, rate):
+def test_what_starts_well_is_fine_tuned_by_small_steps(tmp_path, recipe, source, rate):
     text = f'[model]\nsource = "{source}"\n[data]\nsource = "digits"\n'
     text += f'[[variant]]\nname = "a"\nrecipe = [{recipe}]\n'
     study = Study.parse(text, "study.toml", tmp_path)
