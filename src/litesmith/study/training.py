@@ -178,11 +178,13 @@ def complete(model: keras.Model, batch: Any) -> None:
         batch: (inputs, targets) of a few samples.
     """
     if keras.backend.backend() != "tensorflow":
-        return  # the others do so themselves
+        return  # Keras does so on the others
+    if type(model).train_step is not keras.Model.train_step:
+        return  # it may not use them, or in another way
     inputs, targets = batch
-    outputs = model(inputs, training=False)
-    model.compute_loss(inputs, targets, outputs)
-    model.compute_metrics(inputs, targets, outputs)
+    told = {"x": inputs, "y": targets, "y_pred": model(inputs, training=False)}
+    model.compute_loss(**told, sample_weight=None)
+    model.compute_metrics(**told, sample_weight=None)
     model.reset_metrics()
     model.optimizer.build(model.trainable_variables)
 
