@@ -20,14 +20,14 @@ def test_the_contract_on_every_kind_of_model():
 @pytest.mark.parametrize(
     "technique, kinds",
     [
-        (ls.Quantize(weights=4), ["functional", "shared layer"]),
+        (ls.Quantize(weights=4), ["shared layer"]),
         (ls.Quantize(weights=2), ["sequential"]),
-        (ls.Quantize(weights=4, activations=None), ["sequential", "attention"]),
+        (ls.Quantize(weights=4, activations=None), ["attention"]),
         (ls.Quantize(activations=None), ["recurrent"]),
         (ls.Quantize(activations=16), ["sequential"]),
         (ls.Quantize(weights=4, ranges="learned"), ["functional"]),
-        ([ls.Prune(sparsity=0.5), ls.Quantize()], ["sequential", "nested"]),
-        ([ls.Cluster(clusters=4), ls.Quantize()], ["sequential", "functional"]),
+        ([ls.Prune(sparsity=0.5), ls.Quantize()], ["nested"]),
+        ([ls.Cluster(clusters=4), ls.Quantize()], ["functional"]),
     ],
     ids=[
         "four",

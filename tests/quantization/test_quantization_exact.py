@@ -77,17 +77,14 @@ def recurrent():
 
 
 def trained(make):
-    x, y = small.data(tuple(make().inputs[0].shape[1:]))
-
-    def train(model):
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        jit = keras.backend.backend() == "jax"
-        model.compile(keras.optimizers.Adam(1e-2), loss, jit_compile=jit)
-        model.optimizer.build(model.trainable_variables)  # else TensorFlow traces the step twice
-        model.fit(x, y, batch_size=16, epochs=2, shuffle=False, verbose=0)
-        return model
-
-    return train(ls.prepare(train(make()), ls.Quantize())), x
+    model = ls.prepare(make(), ls.Quantize())
+    x, y = small.data(tuple(model.inputs[0].shape[1:]))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    jit = keras.backend.backend() == "jax"
+    model.compile(keras.optimizers.Adam(1e-2), loss, jit_compile=jit)
+    model.optimizer.build(model.trainable_variables)  # else TensorFlow traces the step twice
+    model.fit(x, y, batch_size=16, epochs=4, shuffle=False, verbose=0)
+    return model, x
 
 
 @pytest.mark.parametrize(
