@@ -94,5 +94,6 @@ def test_weights_walk_from_centroid_to_centroid(options, expected):
 
 
 def test_a_study_freezes_assignments_half_way():
-    assert ls.Recipe(ls.Cluster(clusters=4)).laid_out(100).techniques[0].freeze == 50
+    assert ls.Recipe(ls.Cluster(clusters=8)).laid_out(100).techniques[0].freeze == 50
+    assert ls.Recipe(ls.Cluster(clusters=4)).laid_out(100).techniques[0].freeze == 80
     assert ls.Recipe(ls.Cluster(clusters=4, freeze=7)).laid_out(100).techniques[0].freeze == 7

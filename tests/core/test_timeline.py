@@ -9,9 +9,10 @@ def spans(*techniques, steps=1000):
 
 
 def test_each_comes_to_rest_after_those_before_it():
-    three = ls.Prune(sparsity=0.5), ls.Cluster(clusters=4), ls.Quantize()
+    three = ls.Prune(sparsity=0.5), ls.Cluster(clusters=8), ls.Quantize()
     assert spans(*three) == [(0, 400), (0, 700), (0, 850)]
     assert spans(three[0], three[2]) == [(0, 400), (0, 750)]
+    assert spans(ls.Cluster(clusters=4), ls.Quantize()) == [(0, 800), (0, 900)]
     late = ls.Prune(sparsity=0.5, schedule=ls.CosineDecay(begin_step=100, end_step=900))
     assert spans(late, *three[1:]) == [(100, 900), (0, 950), (0, 975)]
 

@@ -34,7 +34,7 @@ def test_clusters_after_pruning_have_their_own_steps():
     assert [each.name for each in second.recipe] == ["cluster", "quantize"]
     assert (first.steps, second.steps) == (50, 10)
     assert first.recipe.techniques[0].schedule.last_step <= 50
-    assert second.recipe.techniques[0].freeze == 5
+    assert second.recipe.techniques[0].freeze == 8
 
 
 def test_epochs_given_one_by_one_are_not_cut():
