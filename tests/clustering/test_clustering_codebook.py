@@ -93,7 +93,8 @@ def test_weights_walk_from_centroid_to_centroid(options, expected):
     assert (to_numpy(book.centroids)[0] == table).all()
 
 
-def test_a_study_freezes_assignments_half_way():
-    assert ls.Recipe(ls.Cluster(clusters=8)).laid_out(100).techniques[0].freeze == 50
-    assert ls.Recipe(ls.Cluster(clusters=4)).laid_out(100).techniques[0].freeze == 80
+def test_a_study_freezes_assignments_half_way_and_those_of_few_clusters_later():
+    for clusters, step in {2: 80, 4: 80, 5: 50, 256: 50}.items():
+        recipe = ls.Recipe(ls.Cluster(clusters=clusters)).laid_out(100)
+        assert recipe.techniques[0].freeze == step
     assert ls.Recipe(ls.Cluster(clusters=4, freeze=7)).laid_out(100).techniques[0].freeze == 7

@@ -55,10 +55,9 @@ def trained(recipe, make=convolutional, epochs=3):
     """A model prepared by a recipe and trained, and its data."""
     model = make()
     x, y = data(tuple(model.inputs[0].shape[1:]))
-    if make in _before:
-        model.set_weights(_before[make])
-    else:
-        _before[make] = train(model, x, y).get_weights()
+    if make not in _before:
+        _before[make] = train(make(), x, y).get_weights()
+    model.set_weights(_before[make])
     prepared = ls.prepare(model, recipe)
     return train(prepared, x, y, epochs), x, y
 

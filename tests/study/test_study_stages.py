@@ -71,3 +71,15 @@ def test_a_last_epoch_is_cut_short_and_the_step_is_traced_once():
     assert int(model.optimizer.iterations) == 12 and len(told["loss"]) == 3
     assert keras.backend.backend() != "tensorflow" or model.layers[0].traced == 1
     assert len(told["accuracy"]) == 3 and 0 < told["accuracy"][0] < 1
+
+
+@pytest.mark.parametrize("name", ["train_step", "compute_loss", "compute_metrics"])
+def test_a_model_with_a_step_of_its_own_is_not_touched_before_it(name):
+    def own(self, *given):
+        raise AssertionError("called before the first step")
+
+    kind = type("Own", (keras.Sequential,), {name: own})
+    model = kind([keras.Input((4,)), keras.layers.Dense(2, activation="softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    training.complete(model, (np.zeros((2, 4), np.float32), np.zeros(2)))
+    assert not model.optimizer.built

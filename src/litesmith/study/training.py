@@ -19,6 +19,7 @@ from litesmith.study.progress import Event, Progress
 from litesmith.study.settings import Training
 
 WARM_UP = 0.05  # share of the steps
+_KERAS_STEP = ("train_step", "compute_loss", "compute_metrics")
 
 
 def steps_per_epoch(samples: int, settings: Training) -> int:
@@ -171,7 +172,8 @@ def complete(model: keras.Model, batch: Any) -> None:
     """Make the variables that the first step of a compiled model would make.
 
     TensorFlow traces a step that makes variables twice, and tracing is what the first step of a
-    prepared model takes its time for. Nothing else changes.
+    prepared model takes its time for. Models with a step, loss or metrics of their own are left as
+    they are: theirs may not be Keras's.
 
     Args:
         model: built and compiled.
@@ -179,12 +181,12 @@ def complete(model: keras.Model, batch: Any) -> None:
     """
     if keras.backend.backend() != "tensorflow":
         return  # Keras does so on the others
-    if type(model).train_step is not keras.Model.train_step:
-        return  # it may not use them, or in another way
+    if any(getattr(type(model), n) is not getattr(keras.Model, n) for n in _KERAS_STEP):
+        return
     inputs, targets = batch
     told = {"x": inputs, "y": targets, "y_pred": model(inputs, training=False)}
-    model.compute_loss(**told, sample_weight=None)
-    model.compute_metrics(**told, sample_weight=None)
+    model.compute_loss(**told)
+    model.compute_metrics(**told)
     model.reset_metrics()
     model.optimizer.build(model.trainable_variables)
 
