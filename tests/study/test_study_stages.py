@@ -8,7 +8,7 @@ import pytest
 
 import litesmith as ls
 from litesmith.data import Dataset, Split
-from litesmith.study import training
+from litesmith.study import Study, training
 from litesmith.study.settings import FINE_TUNE_POLICY
 from litesmith.study.stages import split
 
@@ -17,7 +17,7 @@ PRUNE, CLUSTER, QUANTIZE = ls.Prune(sparsity=0.5), ls.Cluster(clusters=4), ls.Qu
 
 def _split(*techniques, **settings):
     given = FINE_TUNE_POLICY.model_copy(update={"epochs": 3, **settings})
-    return split(ls.Recipe(*techniques), given, lambda recipe: given, 60)
+    return split(ls.Recipe(*techniques), given, lambda recipe, least: given, 60)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,28 @@ def test_clusters_after_pruning_have_their_own_steps():
     assert (first.steps, second.steps) == (50, 10)
     assert first.recipe.techniques[0].schedule.last_step <= 50
     assert second.recipe.techniques[0].freeze == 8
+
+
+def test_clusters_after_pruning_keep_the_baselines_rate():
+    told = {}
+    split(
+        ls.Recipe(PRUNE, ls.Cluster(clusters=16)),
+        FINE_TUNE_POLICY,
+        lambda recipe, least: told.update({recipe.techniques[0].name: least}) or FINE_TUNE_POLICY,
+        60,
+    )
+    assert told == {"prune": 0.0, "cluster": 1.0}
+    variant = {"name": "a", "recipe": [{"technique": "cluster", "clusters": 16}]}
+    study = Study.from_dict(
+        {
+            "model": {"source": "builtin:digits"},
+            "data": {"source": "digits"},
+            "variant": [variant],
+        }
+    )
+    asked = study.variants[1]
+    assert study.fine_tuning(asked).learning_rate == pytest.approx(2.5e-4)
+    assert study.fine_tuning(asked, least=1.0).learning_rate == pytest.approx(1e-3)
 
 
 def test_epochs_given_one_by_one_are_not_cut():

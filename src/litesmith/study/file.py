@@ -210,12 +210,13 @@ class Study(Section):
         made._arguments = (*([file] if file else []), "--preset", name)
         return made
 
-    def fine_tuning(self, variant: Variant, recipe: Any = None) -> Training:
+    def fine_tuning(self, variant: Variant, recipe: Any = None, least: float = 0.0) -> Training:
         """How `variant` is trained: its own settings over the study's over the default policy.
 
         Args:
             variant: one of the study's.
             recipe: the part of its recipe that is trained; None for all of it.
+            least: how warm the policy is at least (`Technique.warmth`).
 
         Raises:
             StudyError: learning rates do not fit epochs.
@@ -223,9 +224,8 @@ class Study(Section):
         own = variant.fine_tune
         if variant.distill is not None:
             own = own.model_copy(update={"distill": variant.distill})
-        return own.over(
-            self.fine_tune.over(self._policy(variant.recipe if recipe is None else recipe))
-        )
+        policy = self._policy(variant.recipe if recipe is None else recipe, least)
+        return own.over(self.fine_tune.over(policy))
 
     @property
     def training(self) -> Training | None:
@@ -238,9 +238,9 @@ class Study(Section):
             return BASELINE_POLICY
         return None
 
-    def _policy(self, recipe: Any) -> Training:
+    def _policy(self, recipe: Any, least: float) -> Training:
         """The policy for fine-tuning, warmer where the study trained the network itself."""
-        warmth = _warmth(recipe)
+        warmth = max(least, _warmth(recipe))
         trained = self.training
         assert isinstance(FINE_TUNE_POLICY.learning_rate, float)
         rate = min(warmth, 1.0) * FINE_TUNE_POLICY.learning_rate

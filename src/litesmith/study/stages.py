@@ -12,8 +12,9 @@ from collections.abc import Callable
 from litesmith.recipe import Recipe
 from litesmith.study.settings import Training
 
-# What the last stage gets of the steps: assignments are good from the start.
-_LAST_SHARE = 1 / 6
+# What the last stage gets of the steps: assignments are good from the start. And how warm it is at
+# least (`Technique.warmth`): few steps, and what pruning lost is still being won back.
+_LAST_SHARE, _LAST_WARMTH = 1 / 6, 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Stage:
 def split(
     recipe: Recipe,
     settings: Training,
-    policy: Callable[[Recipe], Training],
+    policy: Callable[..., Training],
     steps: int,
 ) -> list[Stage]:
     """Cut a recipe, and the training steps it gets, where that serves it.
@@ -42,7 +43,8 @@ def split(
     Args:
         recipe: of one variant.
         settings: how all of it is to be trained, every field set.
-        policy: how a part of the recipe would be trained, every field set.
+        policy: how a part of the recipe would be trained, every field set; also given how warm it
+            is at least.
         steps: training steps in all.
 
     Returns:
@@ -57,7 +59,8 @@ def split(
     if not cuts or not last or given:
         return [Stage(recipe.laid_out(steps), settings, steps)]
     parts = [Recipe(*techniques[: cuts[0]]), Recipe(*techniques[cuts[0] :])]
+    rounds = zip(parts, (steps - last, last), (0.0, _LAST_WARMTH), strict=True)
     return [
-        Stage(part.laid_out(count), policy(part), count)
-        for part, count in zip(parts, (steps - last, last), strict=True)
+        Stage(part.laid_out(count), policy(part, least=least), count)
+        for part, count, least in rounds
     ]
