@@ -295,8 +295,7 @@ def _compare_loaded(case: Case, form: str, loaded: list[np.ndarray]) -> None:
     assert case.saved is not None
     # Layers loaded from `.h5` are put in order by their first call: hence the outputs first.
     outputs, *weights = loaded
-    most = promises.ROUNDING if _simulates(case.recipe) else 1e-5
-    _compare(case, f"{form} answers", [case.expected], [outputs], most)
+    _compare(case, f"{form} answers", [case.expected], [outputs], 1e-6)
     _compare(case, f"{form} is loaded", case.saved[1], weights, 0.0)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from litesmith.children import serve
 from litesmith.recipe import Recipe, prepare
 from litesmith.testing.contract import compile_for_test, config_of, fit_for_test
-from litesmith.testing.kinds import KINDS
+from litesmith.testing.kinds import KINDS, SAMPLES
 
 _recipe: list[Recipe] = []
 
@@ -35,7 +35,7 @@ def _load(fields: dict[str, Any], arrays: list[np.ndarray]) -> tuple[dict, list]
             model = keras.saving.load_model(path)
     config = config_of(model) if kind.whole else ""
     if not fields["train"]:
-        outputs = keras.ops.convert_to_numpy(model(kind.data()[0]))
+        outputs = model.predict(kind.data()[0], batch_size=SAMPLES, verbose=0)
         return {"config": config}, [outputs, *model.get_weights()]
     if not path.endswith(".keras"):  # the other formats lose the optimizer's state
         compile_for_test(model, "sgd")
