@@ -15,7 +15,7 @@ from litesmith.errors import InputError
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "choosing.md"
 # Of each step, the rows of docs/benchmarks.md that tell what it costs: a section, how a row begins.
-STOCK, QAT, CLUSTERS = "Fashion-MNIST", "Quantization-aware", "Clusters"
+STOCK, QAT, TOGETHER = "Fashion-MNIST", "Quantization-aware", "Techniques together"
 ROWS = {
     "float16": [(STOCK, "float16")],
     "dynamic range": [(STOCK, "dynamic")],
@@ -25,8 +25,8 @@ ROWS = {
     "8-bit training": [(QAT, "8, 8")],
     "4-bit training": [(QAT, "4, 8")],
     "pruning 80 %, float16": [(STOCK, "pruned 80"), (STOCK, "float16")],
-    "pruning 80 %, 8-bit training": [(STOCK, "pruned 80"), (QAT, "8, 8")],
-    "16 clusters, 8-bit training": [(CLUSTERS, "16 |"), (QAT, "8, 8")],
+    "pruning 80 %, 8-bit training": [(TOGETHER, "pruned 80 %, 8-bit training")],
+    "16 clusters, 8-bit training": [(TOGETHER, "16 clusters, 8-bit training")],
 }
 
 
