@@ -10,6 +10,9 @@ other work on the machine changes less. The schedules run all through the
 measurement, at their default frequency: a mask is made anew every 100 steps, as tfmot does.
 With `--stock`, tfmot is measured the same way in an environment of its own, against plain
 tf_keras. Variable bytes are the model's, without the optimizer's.
+
+`Quantize` asks TensorFlow's converter what it will do. On a machine with a GPU and no TensorFlow,
+`--models FOLDER` takes prepared models that another machine has left there.
 """
 
 from __future__ import annotations
@@ -63,7 +66,14 @@ def child(job: dict[str, Any]) -> None:
     for name in job["make"]:
         parts = ["prune-0.8", "cluster-16", "qat"] if name == ALL else [name]
         recipe = ls.Recipe.from_dict([RECIPES[each] for each in parts])
+        kept = Path(job["models"] or "", f"{job['network']}-{name}.keras")
+        if job["models"] and kept.exists():
+            models[name] = keras.saving.load_model(kept)
+            continue
         models[name] = ls.prepare(plain, recipe, steps=10_000)
+        if job["models"]:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            models[name].save(kept)
     for model in models.values():
         model.compile("adam", "sparse_categorical_crossentropy")
     times: dict[str, list[float]] = {name: [] for name in models}
@@ -150,6 +160,7 @@ def main() -> None:
     parser.add_argument("--make", nargs="+", default=["prune-0.8"], choices=CHOICES)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--models", help="folder of prepared models: take or make them there")
     parser.add_argument("--stock", action="store_true", help="measure tfmot, too")
     parser.add_argument("-o", "--output", type=Path, default=Path("build/steps.json"))
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -166,7 +177,7 @@ def main() -> None:
     for network in options.networks:
         shape, batch = NETWORKS[network]
         job = {"network": network, "make": options.make}
-        job |= {"steps": options.steps, "rounds": options.rounds}
+        job |= {"steps": options.steps, "rounds": options.rounds, "models": options.models}
         runs = [(f"litesmith, {each}", partial(ours, each, job)) for each in options.backends]
         if options.stock:
             from stock import environment

@@ -21,6 +21,7 @@ from litesmith.parametrize import (
     find_scales,
     holder_of,
     is_parametrized,
+    list_parameters,
     outermost_layers,
     spread,
 )
@@ -105,6 +106,7 @@ def attach_chains(
         start_links(kernel, links, scales.get(id(kernel.variable)), starting)
     if by_layer or taps:
         count_calls(model)
+        list_parameters(model)
 
 
 def start_links(

@@ -1,7 +1,7 @@
 """How a strength grows over training: functions of the step, from 0 to 1 of the way.
 
 A schedule says when; what it goes to (a sparsity, say) is the technique's. `fraction(step)` works
-on Python numbers and on tensors inside a compiled step alike.
+on Python numbers and on tensors inside a compiled step alike, and so does `due(step)`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from keras import ops
 
 from litesmith.errors import RecipeError
 from litesmith.options import Option, number, whole_number
+from litesmith.parametrize import counting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,10 +51,23 @@ class Schedule(Option):
         """Whether an update falls on this step.
 
         Args:
-            step: training step, an int32 tensor.
+            step: training step, a number or an int32 tensor.
         """
-        regular = ops.equal((step - self.begin_step) % self.frequency, 0)
-        return ops.logical_and(step >= self.begin_step, regular)
+        regular = counting.divides(self.frequency, step - self.begin_step)
+        return counting.both(step >= self.begin_step, regular)
+
+    def is_due(self, step: Any) -> Any:
+        """`due`; schedules from elsewhere are given a tensor, whatever the step is.
+
+        Args:
+            step: training step, a number or an int32 tensor.
+
+        Returns:
+            A bool, or a boolean tensor.
+        """
+        if isinstance(step, int) and type(self).due.__module__ != __name__:
+            step = ops.convert_to_tensor(step, "int32")
+        return self.due(step)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,8 +118,8 @@ class _Ramp(Schedule):
 
     def due(self, step: Any) -> Any:
         """Whether an update falls on this step: the last falls on `end_step`, then none."""
-        inside = ops.logical_and(super().due(step), step <= self.end_step)
-        return ops.logical_or(inside, ops.equal(step, self.end_step))
+        inside = counting.both(super().due(step), step <= self.end_step)
+        return counting.either(inside, counting.same(step, self.end_step))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

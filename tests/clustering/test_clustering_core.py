@@ -86,7 +86,10 @@ def test_walking_ends_at_the_nearest_centroid(clusters):
     index = rng.integers(0, clusters, (7, 6)).astype("uint8")
     farthest = np.abs(index.astype(int) - expected).max()
     for _ in range(farthest):
-        before, index = index, to_numpy(core.walk(values, tensor(table), tensor(index), ids))
+        before, index = (
+            index,
+            to_numpy(core.walk(values, core.edges(tensor(table)), tensor(index), ids)),
+        )
         assert np.abs(index.astype(int) - before).max() == 1
     assert (index == expected).all()
 

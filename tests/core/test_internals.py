@@ -188,3 +188,56 @@ def test_attention_is_computed_by_another_function(dropout):
     assert np.array_equal(to_numpy(found), to_numpy(expected))
     layer(value, value)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("training", [None, True, False])
+def test_whether_a_call_is_of_training(training):
+    seen = []
+
+    class Asking(layers.Layer):
+        def call(self, inputs):
+            seen.append(internals.training_of_call())
+            return inputs
+
+    inputs = layers.Input((2,))
+    model = keras.Model(inputs, Asking()(inputs))
+    seen.clear()
+    model(keras.ops.ones((1, 2)), training=training)
+    assert seen == [training]
+    assert internals.training_of_call() is None
+
+
+def test_a_version_changes_with_every_write(dense):
+    first = internals.written(dense.kernel)
+    if keras.backend.backend() != "torch":
+        assert first is None
+        return
+    assert first == internals.written(dense.kernel)
+    dense.kernel.assign(dense.kernel * 2)
+    second = internals.written(dense.kernel)
+    assert second[0] is first[0] and second[1] != first[1]
+    with keras.StatelessScope([(dense.kernel, keras.ops.ones((4, 3)))]):
+        assert internals.written(dense.kernel)[0] is not first[0]
+    with keras.device("meta"):
+        assert internals.written(dense.kernel) is None
+
+
+def test_a_value_is_that_of_the_moment(dense):
+    before = keras.ops.convert_to_numpy(dense.kernel).copy()
+    value = internals.value_of(dense.kernel)
+    assert np.array_equal(keras.ops.convert_to_numpy(value), before)
+    if keras.backend.backend() == "torch":
+        assert value is dense.kernel.value  # no copy: writes are between steps
+    else:
+        dense.kernel.assign(dense.kernel + 1)
+        assert np.array_equal(keras.ops.convert_to_numpy(value), before)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="asked for on PyTorch only")
+def test_one_is_added_to_a_variable_or_to_what_the_scope_has():
+    number = keras.Variable(3, dtype="int32", trainable=False)
+    internals.add_one(number)
+    with keras.StatelessScope([(number, keras.ops.zeros((), "int32"))]) as scope:
+        internals.add_one(number)
+    assert int(scope.get_current_value(number)) == 1
+    assert int(keras.ops.convert_to_numpy(number)) == 4

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -60,12 +61,26 @@ def nearest(values: Any, centroids: Any, groups: Any) -> Any:
     first = ops.cast(groups, "int32") * width
     position = ops.zeros(values.shape, "int32")
     for half in (2**power for power in reversed(range(rounds))):
-        middle = ops.take(table, first + position + (half - 1))
+        middle = _look_up(table, first + position + (half - 1))
         position = position + half * ops.cast(values > middle, "int32")
     return position
 
 
-def walk(values: Any, centroids: Any, index: Any, groups: Any) -> Any:
+def edges(centroids: Any) -> Any:
+    """Where each cluster ends: the middles between centroids, and infinity.
+
+    Args:
+        centroids: float32 [groups, clusters], each row ascending.
+
+    Returns:
+        float32 [groups, clusters + 1]; cluster i of a row lies between i and i + 1.
+    """
+    middles = (centroids[:, 1:] + centroids[:, :-1]) / 2
+    low, high = (ops.full((centroids.shape[0], 1), sign * math.inf, "float32") for sign in (-1, 1))
+    return ops.concatenate([low, middles, high], axis=1)
+
+
+def walk(values: Any, ends: Any, index: Any, groups: Any) -> Any:
     """Each value's position, moved to the next centroid where the value has crossed the middle.
 
     What `nearest` would find as long as no value has moved by more than a cluster, for two gathers
@@ -73,7 +88,7 @@ def walk(values: Any, centroids: Any, index: Any, groups: Any) -> Any:
 
     Args:
         values: float32 tensor of any shape.
-        centroids: float32 [groups, clusters], each row ascending.
+        ends: the clusters' `edges`.
         index: integer tensor of the values' shape: positions within a row.
         groups: int32, broadcasts to the values' shape.
 
@@ -81,13 +96,10 @@ def walk(values: Any, centroids: Any, index: Any, groups: Any) -> Any:
         uint8 tensor of the values' shape. Weights may be many millions: what lies between is kept
         small.
     """
-    middles = (centroids[:, 1:] + centroids[:, :-1]) / 2
-    low, high = (ops.full((centroids.shape[0], 1), sign * math.inf, "float32") for sign in (-1, 1))
-    below = ops.reshape(ops.concatenate([low, middles], axis=1), (-1,))
-    above = ops.reshape(ops.concatenate([middles, high], axis=1), (-1,))
-    place = _flat_index(index, groups, centroids.shape[1])
-    up = ops.cast(values > ops.take(above, place), "uint8")
-    down = ops.cast(values <= ops.take(below, place), "uint8")
+    place = _flat_index(index, groups, ends.shape[1])
+    flat = ops.reshape(ends, (-1,))
+    up = ops.cast(values > _look_up(flat[1:], place), "uint8")
+    down = ops.cast(values <= _look_up(flat, place), "uint8")
     return ops.cast(index, "uint8") + up - down
 
 
@@ -111,7 +123,8 @@ def gather(centroids: Any, index: Any, groups: Any) -> Any:
     Returns:
         float32 tensor of the index's shape.
     """
-    return ops.take(ops.reshape(centroids, (-1,)), _flat_index(index, groups, centroids.shape[1]))
+    place = _flat_index(index, groups, centroids.shape[1])
+    return _look_up(ops.reshape(centroids, (-1,)), place)
 
 
 def member_sums(values: Any, index: Any, groups: Any, shape: tuple[int, int]) -> Any:
@@ -143,5 +156,13 @@ def means(sums: Any, counts: Any, otherwise: Any) -> Any:
 
 
 def _flat_index(index: Any, groups: Any, clusters: int) -> Any:
-    index = ops.cast(index, "int32")
-    return index if np.size(groups) == 1 else index + ops.cast(groups, "int32") * clusters
+    width = "int64" if keras.backend.backend() == "torch" else "int32"  # what indexing takes there
+    index = ops.cast(index, width)
+    return index if np.size(groups) == 1 else index + ops.cast(groups, width) * clusters
+
+
+def _look_up(table: Any, place: Any) -> Any:
+    """The entries of a flat table at places that are in it."""
+    if keras.backend.backend() == "torch":  # `take` would look for negative ones first
+        return table[place]
+    return ops.take(table, place)

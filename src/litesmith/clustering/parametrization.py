@@ -10,7 +10,7 @@ from keras import ops
 
 from litesmith.clustering import assignment, core, moments
 from litesmith.clustering.initialization import choose
-from litesmith.parametrize import Parametrization
+from litesmith.parametrize import Parametrization, counting
 
 
 @keras.saving.register_keras_serializable("litesmith")
@@ -107,6 +107,9 @@ class Codebook(Parametrization):
         self.centroids = self.state("centroids", (self.groups, self.clusters), dtype="float16")
         self.size = self.state("size", (self.groups, 1), "ones")
         self.count = self.state("count", (), "zeros", "int32")
+        kept = self.centroids, self.size
+        self._table = counting.Remembered(self._read, kept)
+        self._edges = counting.Remembered(self._read_edges, kept)
 
     def start(self, weight: np.ndarray) -> np.ndarray | None:
         """Choose centroids for the weight and assign its members.
@@ -176,19 +179,21 @@ class Codebook(Parametrization):
         missing = self.clusters - table.shape[1]
         return core.halves(ops.pad(table / size, ((0, 0), (0, missing)))), size
 
-    def _read(self, stored: tuple[Any, Any]) -> Any:
-        """The table, float32, as it is used."""
-        return ops.cast(stored[0], "float32")[:, : self.table_shape[1]] * stored[1]
+    def _read(self, stored: tuple[Any, Any] | None = None) -> Any:
+        """A stored table, or the one there is, float32, as it is used."""
+        shares, size = stored or (self.centroids, self.size)
+        return ops.cast(shares, "float32")[:, : self.table_shape[1]] * size
+
+    def _read_edges(self) -> Any:
+        """Where the clusters of the table end."""
+        return core.edges(self._table())
 
     def _keep(self, table: np.ndarray) -> np.ndarray:
         """Store a table; returns it as it is from now on."""
         stored = self._stored(ops.convert_to_tensor(table, "float32"))
         self.centroids.assign(stored[0])
         self.size.assign(stored[1])
-        return ops.convert_to_numpy(self._read(stored))
-
-    def _table(self) -> Any:
-        return self._read((ops.copy(self.centroids), ops.copy(self.size)))
+        return ops.convert_to_numpy(self._read())
 
     def _means(self, weight: Any, index: Any, table: Any) -> Any:
         """The mean of each cluster's members."""
@@ -203,37 +208,41 @@ class Codebook(Parametrization):
             means = ops.where(ops.equal(table, 0.0), 0.0, means)
         return means
 
-    def _followed(self, weight: Any, index: Any, table: Any, step: Any) -> Any:
+    def _followed(self, weight: Any, index: Any, step: Any) -> Any:
         """Members that have crossed the middle to the next centroid are its members now."""
 
         def walk() -> Any:
-            return core.walk(weight, table, index, self.group_ids)
+            return core.walk(weight, self._edges(), index, self.group_ids)
 
         if self.freeze is None:
             return walk()
-        return ops.cond(step < self.freeze, walk, lambda: index)
+        return counting.choose(step < self.freeze, walk, lambda: index)
+
+    def _renewed(self, weight: Any, index: Any, table: Any, due: Any) -> Any:
+        """The table, of the means of its members where that is due."""
+        kept = ops.copy(self.centroids), ops.copy(self.size)
+        kept = counting.choose(
+            due,
+            lambda: self._stored(ops.sort(self._means(weight, index, table), 1)),
+            lambda: kept,
+        )
+        self.centroids.assign(kept[0])
+        self.size.assign(kept[1])
+        return self._read(kept)
 
     def transform(self, weight: Any, training: bool) -> Any:
         """Each weight's centroid; in training assignments and centroids are updated first."""
         index, table = ops.copy(self.index), self._table()
         if training:
             stored = ops.cast(ops.stop_gradient(weight), "float32")
-            count = ops.copy(self.count)
+            count = counting.calls(self.count)
             if self.assignment == "nearest":
-                index = self._followed(stored, index, table, count // self.calls_per_step)
-            due = ops.equal(count % (self.frequency * self.calls_per_step), 0)
-            members, before = index, table
-            kept = ops.copy(self.centroids), ops.copy(self.size)
-            kept = ops.cond(
-                due,
-                lambda: self._stored(ops.sort(self._means(stored, members, before), 1)),
-                lambda: kept,
-            )
-            table = self._read(kept)
-            self.index.assign(index)
-            self.centroids.assign(kept[0])
-            self.size.assign(kept[1])
-            self.count.assign(count + 1)
+                index = self._followed(stored, index, count // self.calls_per_step)
+                self.index.assign(index)
+            due = counting.divides(self.frequency * self.calls_per_step, count)
+            if due is not False:
+                table = self._renewed(stored, index, table, due)
+            counting.counted(self.count, count)
         used = ops.cast(core.gather(table, index, self.group_ids), weight.dtype)
         # w + stop(used − w) would not be exact in floats.
         used = ops.stop_gradient(used) + (weight - ops.stop_gradient(weight))

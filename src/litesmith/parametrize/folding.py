@@ -35,13 +35,13 @@ def factors(scale: keras.layers.Layer) -> Any:
     """
     with internals.without_autocast():
         if isinstance(scale, layers.BatchNormalization):
-            factor = ops.rsqrt(ops.cast(ops.copy(scale.moving_variance), "float32") + scale.epsilon)
+            factor = ops.rsqrt(ops.cast(scale.moving_variance, "float32") + scale.epsilon)
             if scale.scale:
-                factor = factor * ops.cast(ops.copy(scale.gamma), "float32")
+                factor = factor * ops.cast(scale.gamma, "float32")
         else:
             factor = ops.cast(ops.copy(internals.own_variables(scale)[0]), "float32")
     factor = ops.stop_gradient(factor)
-    return ops.where(ops.equal(factor, 0.0), ops.ones_like(factor), factor)
+    return factor + ops.cast(ops.equal(factor, 0.0), "float32")
 
 
 def spread(factor: Any, shape: Sequence[int], axes: Sequence[int]) -> Any:
@@ -176,7 +176,8 @@ def gain(used: Any, stored: Any, axes: Sequence[int]) -> Any:
         for each in (used, stored)
     )
     alive = ops.logical_and(above > 0, below > 0)
-    return ops.where(alive, above, 1.0) / ops.where(alive, below, 1.0)
+    one = ops.ones_like(above)  # 0 ÷ 0 would be found by whoever has numbers checked
+    return ops.where(alive, above, one) / ops.where(alive, below, one)
 
 
 def gain_key(scale: keras.layers.Layer) -> str:

@@ -211,6 +211,12 @@ def current_pass() -> Any:
     return backend.get_stateless_scope() or global_state.get_global_attribute("current_call_ctx")
 
 
+def training_of_call() -> bool | None:
+    """Whether the layer call under way is one of training; None where nothing was said of it."""
+    context = global_state.get_global_attribute("current_call_ctx")
+    return None if context is None else context.get_value("training")
+
+
 def outer_scope_collects_losses() -> bool:
     """Whether `add_loss` has somewhere to go: no stateless scope, or one that collects."""
     scope = backend.get_stateless_scope()
@@ -280,6 +286,56 @@ def outside_of_traces() -> Iterator[None]:
 
     with tf.init_scope():
         yield
+
+
+def written(variable: keras.Variable) -> tuple[Any, tuple[Any, ...]] | None:
+    """A variable's tensor, and what is another after each write to it, or move.
+
+    Writes past PyTorch's own record of them (`tensor.data.copy_`) are not seen.
+
+    Returns:
+        None but where PyTorch runs operator by operator on numbers: only there may what is done
+        next hang on one.
+    """
+    if backend.backend() != "torch":
+        return None
+    import torch
+    from keras.src.backend.torch.core import get_device
+
+    tensor = variable.value
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
+        return None
+    if tensor.is_meta or tensor.is_inference():
+        return None
+    return tensor, (tensor._version, tensor.data_ptr(), tensor.dtype, str(get_device()))
+
+
+def list_parameters(model: keras.Model) -> None:
+    """Have PyTorch's own lists of parameters (`state_dict`, `parameters`) hold every variable.
+
+    Keras makes them as a layer is built; what layers get afterwards is not in them.
+    """
+    if backend.backend() == "torch":
+        for layer in model._flatten_layers():
+            if layer.built:
+                layer._track_variables()
+
+
+def value_of(variable: keras.Variable) -> Any:
+    """What a variable holds now, as a tensor that its gradient goes through.
+
+    Under TensorFlow converting gives the variable itself back, so that it takes a copy.
+    """
+    of_torch = backend.backend() == "torch"
+    return keras.ops.convert_to_tensor(variable) if of_torch else keras.ops.copy(variable)
+
+
+def add_one(variable: Any) -> None:
+    """Add one to an integer variable on PyTorch."""
+    if backend.in_stateless_scope():
+        variable.assign_add(1)
+    else:
+        variable.value.add_(1)
 
 
 def traced() -> bool:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
-from keras import ops
 
 from litesmith.errors import ModelError
 from litesmith.parametrize import folding, internals
@@ -238,7 +237,7 @@ class Holder(keras.layers.Layer):
         """Each target and its parametrizations."""
         return list(zip(self._targets, self._chains, strict=True))
 
-    # Whether the call under way is a training step; noted by `call`.
+    # Whether the call under way is a training step; noted by `use`.
     trains: bool = False
 
     @property
@@ -266,11 +265,11 @@ class Holder(keras.layers.Layer):
         """Whether `find` has had its answer."""
         return self._variables is not None
 
-    def find(self, weights: list[keras.Variable]) -> list[keras.Variable] | None:
+    def find(self, weights: Sequence[keras.Variable]) -> list[keras.Variable] | None:
         """The variables this holder is about.
 
         Args:
-            weights: the layer's weights but for the holder's own.
+            weights: the layer's weights but for the holder's own; not looked at once it is `found`.
 
         Returns:
             One variable a target; None while the layer is not built.
@@ -353,33 +352,38 @@ class Holder(keras.layers.Layer):
         if not self._targets[number]["scale"]["before"]:
             folding.hold(scale)
 
-    def call(
-        self, anchor: Any = None, training: bool | None = None, folded: bool = False
-    ) -> list[Any]:
+    def use(self, training: bool | None = None, *, folded: bool = False) -> list[Any]:
         """The weights to use, one a target.
 
+        A plain function, not a call of this layer, which would cost a part of the step where
+        that runs operator by operator.
+
         Args:
-            anchor: nothing; Keras wants a first argument.
-            training: whether this call is a training step.
+            training: whether this call is a training step; None for what Keras knows of the call.
             folded: leave those folded that are worked on so.
         """
-        assert self._variables is not None
+        if training is None:
+            training = internals.training_of_call()
         if training is None:
             training = _noted.get()
         internals.set_plainly(self, "trains", bool(training))
+        with internals.without_autocast():
+            return self._used(bool(training), folded)
+
+    def _used(self, training: bool, folded: bool) -> list[Any]:
+        assert self._variables is not None
         used = []
         for variable, chain, scale in zip(
             self._variables, self._chains, self.scales(), strict=True
         ):
-            # A copy is a snapshot: under TensorFlow converting gives the variable itself back.
-            weight = stored = ops.copy(variable)
+            weight = stored = internals.value_of(variable)
             factor = None
             for link in chain:
                 if link.folded and factor is None and scale is not None:
                     factor = folding.factors(scale[0])
                     factor = folding.spread(factor, weight.shape, scale[1])
                     weight = stored = weight * factor
-                weight = link.transform(weight, bool(training))
+                weight = link.transform(weight, training)
             if scale is not None and factor is not None and training:
                 tell(folding.gain_key(scale[0]), folding.gain(weight, stored, scale[1]))
             used.append(weight if folded or factor is None else weight / factor)

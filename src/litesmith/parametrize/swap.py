@@ -76,7 +76,9 @@ class Parametrized(Swapped):
     def from_config(cls, config: dict[str, Any]) -> keras.layers.Layer:
         """The original layer, swapped again."""
         layer = keras.saving.deserialize_keras_object(config["layer"])
-        holder = keras.saving.deserialize_keras_object(config["holder"])
+        # Its state gets the paths that `attach` gives, under which PyTorch lists it.
+        with keras.name_scope(config["name"]), keras.name_scope(HOLDER):
+            holder = keras.saving.deserialize_keras_object(config["holder"])
         if config["name"] != layer.name:  # clone_model renames by config
             layer.name = config["name"]
         _swap(layer, holder)
@@ -95,15 +97,12 @@ def _swapped_class(base: Any) -> type:
             _calls[id(self)] = _calls.get(id(self), 0) + 1
         if not holder.found:
             internals.move_last(self, holder)
-        variables = holder.find(plain_weights(self))
+        variables = holder.find(() if holder.found else plain_weights(self))
         if variables is None:  # the symbolic call by which Keras builds the layers inside
             return original(self, *args, **kwargs)
         holder.meet(self, locate)
         open_pass()
-        if takes_training and kwargs.get("training") is not None:
-            used = holder(None, training=kwargs["training"])
-        else:
-            used = holder(None)  # inherits `training` from Keras's call context
+        used = holder.use(kwargs.get("training") if takes_training else None)
         reading = substituted(self, variables, used) if variables else contextlib.nullcontext()
         if not holder.has_taps:
             with reading:
@@ -256,4 +255,4 @@ def used_weights(
     variables = holder.find(plain_weights(layer))
     assert variables is not None
     holder.meet(layer, locate)
-    return list(zip(variables, holder(None, training=False, folded=folded), strict=True))
+    return list(zip(variables, holder.use(False, folded=folded), strict=True))

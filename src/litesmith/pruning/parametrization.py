@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from litesmith.granularity import Granularity, NOfM, PerBlock, PerChannel
-from litesmith.parametrize import Parametrization
+from litesmith.parametrize import Parametrization, counting
 from litesmith.pruning import core
 from litesmith.schedules import Schedule
 
@@ -87,8 +87,9 @@ class Mask(Parametrization):
 
         Args:
             weight: tensor of the kernel's shape.
-            step: int32 tensor, `begin_step` or later.
+            step: a number or an int32 tensor, `begin_step` or later.
         """
+        step = ops.convert_to_tensor(step, "int32")
         weight = ops.cast(ops.stop_gradient(weight), "float32")
         share = self.schedule.fraction(step)
         zeros = ops.cast(ops.round(ops.cast(share, "float32") * self.zeros), "int32")
@@ -109,17 +110,15 @@ class Mask(Parametrization):
         """The masked weight; in training the mask is updated first where that is due."""
         mask = ops.copy(self.mask)
         if training:
-            count = ops.copy(self.count)
+            count = counting.calls(self.count)
             step = count // self.calls_per_step
-            first = ops.equal(count % self.calls_per_step, 0)
-            current = mask
-            mask = ops.cond(
-                ops.logical_and(first, self.schedule.due(step)),
-                lambda: self.mask_at(weight, step),
-                lambda: current,
-            )
-            self.mask.assign(mask)
-            self.count.assign(count + 1)
+            first = counting.divides(self.calls_per_step, count)
+            due = counting.both(first, self.schedule.is_due(step))
+            if due is not False:
+                current = mask
+                mask = counting.choose(due, lambda: self.mask_at(weight, step), lambda: current)
+                self.mask.assign(mask)
+            counting.counted(self.count, count)
         used = ops.where(mask, weight, ops.zeros((), weight.dtype))
         if self.gradient == "dense":
             # w + stop(used − w) would not be exact in floats.

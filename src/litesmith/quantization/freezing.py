@@ -8,7 +8,15 @@ from typing import Any
 import keras
 from keras import ops
 
-from litesmith.parametrize import Place, Tap, Use, inner_layers, norm_factors, outermost_layers
+from litesmith.parametrize import (
+    Place,
+    Tap,
+    Use,
+    counting,
+    inner_layers,
+    norm_factors,
+    outermost_layers,
+)
 
 
 @keras.saving.register_keras_serializable("litesmith")
@@ -46,31 +54,34 @@ class _NormUse(Use):
     """One call of a BatchNorm that a `NormFreeze` is at."""
 
     def __init__(self, tap: NormFreeze, layer: Any, training: bool):
-        self.tap, self.layer, self.training = tap, layer, training
+        self.tap, self.layer, self.training, self.changes = tap, layer, training, False
+        self.before: list[tuple[keras.Variable, Any]] = []
         if training:
-            self.count = ops.copy(tap.count)
+            self.count = counting.calls(tap.count)
             self.frozen = self.count // tap.calls_per_step >= tap.freeze
-            self.factors = norm_factors(layer)
-            self.before = [(each, ops.copy(each)) for each in _statistics(layer)]
+            self.changes = self.frozen is not False
+            if self.changes:
+                self.factors = norm_factors(layer)
+                self.before = [(each, ops.copy(each)) for each in _statistics(layer)]
 
     def run(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """The layer's own call before the step, x · factor + shift from it on."""
         outputs = original(*args, **kwargs)
-        if not self.training:
+        if not self.changes:
             return outputs
         inputs = args[0] if args else kwargs["inputs"]
         form = [1] * len(inputs.shape)
         form[self.layer.axis] = -1
         factor, shift = (ops.reshape(each, form) for each in self.factors)
         still = ops.cast(ops.cast(inputs, "float32") * factor + shift, outputs.dtype)
-        return ops.where(self.frozen, still, outputs)
+        return counting.select(self.frozen, still, outputs)
 
     def finish(self) -> None:
         """Take back what the call did to the statistics, and count it."""
+        for variable, value in self.before:
+            variable.assign(counting.select(self.frozen, value, ops.copy(variable)))
         if self.training:
-            for variable, value in self.before:
-                variable.assign(ops.where(self.frozen, value, ops.copy(variable)))
-            self.tap.count.assign(self.count + 1)
+            counting.counted(self.tap.count, self.count)
 
 
 def _statistics(layer: Any) -> list[keras.Variable]:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from litesmith.parametrize import Parametrization, tell
+from litesmith.parametrize import Parametrization, counting, tell
 from litesmith.quantization import core
 
 # Every step at first, then every tenth: following closely costs more than it gives.
@@ -129,7 +129,7 @@ class Grid(Parametrization):
         scale = self.scale_of(stored)
         if training and self.searched:
             if self._learns:
-                self.count.assign(ops.copy(self.count) + 1)
+                counting.counted(self.count, counting.calls(self.count))
             else:
                 scale = self._followed(stored, scale)
         if self.key:
@@ -151,20 +151,22 @@ class Grid(Parametrization):
         return ops.cast(whole * scale, weight.dtype)
 
     def _followed(self, stored: Any, scale: Any) -> Any:
-        count = ops.copy(self.count)
+        count = counting.calls(self.count)
         step = count // self.calls_per_step
-        due = ops.equal(step % PERIOD, 0)
+        due = counting.divides(PERIOD, step)
         if self.freeze is not None:
-            due = ops.logical_and(due, step < self.freeze)
+            due = counting.both(due, step < self.freeze)
+        counting.counted(self.count, count)
+        if due is False:
+            return scale
         shape = self.scale.shape
 
         def search() -> Any:
             found = core.best_scale(stored, self.bits, self.reduced)
             return ops.broadcast_to(found, shape)
 
-        scale = ops.cond(due, search, lambda: scale)
+        scale = counting.choose(due, search, lambda: scale)
         self.scale.assign(scale)
-        self.count.assign(count + 1)
         return scale
 
     def progress(self) -> dict[str, Any]:

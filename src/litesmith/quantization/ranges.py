@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from litesmith.parametrize import Tap, Use, is_cell, norm_factors, tell, told
+from litesmith.parametrize import Tap, Use, counting, is_cell, norm_factors, tell, told
 from litesmith.quantization import accumulating, core
 from litesmith.quantization.calibrating import watch, watching
 from litesmith.quantization.parametrization import FIRST_STEPS, MOMENTUM, PERIOD
@@ -134,8 +134,15 @@ class Range(Tap):
         if self.observes:
             self.range = self.state("range", (2,), aggregation="mean")
             self.count = self.state("count", (), "zeros", "int32")
+            self.grid = counting.Remembered(self._grid, (self.range,))
             if self.learned:
                 self.growth = self.state("growth", (2,), trainable=True)
+
+    def _grid(self) -> tuple[Any, ...]:
+        """Scale, zero point, and the ends of what is not cut, of the range as it is stored."""
+        ends = ops.copy(self.range)
+        scale, zero = core.parameters(ends[0], ends[1], self.bits or 8)
+        return (scale, zero, *_ends_of_grid(scale, zero, self.bits or 8))
 
     def set_range(self, low: float, high: float) -> None:
         """Set the range, from calibration."""
@@ -170,13 +177,15 @@ class _RangeUse(Use):
 
     def __init__(self, tap: Range, layer: keras.layers.Layer, training: bool):
         self.tap, self.layer, self.training = tap, layer, training
-        self.changed = False
+        self.changed = self.counts = False
+        self.grid: Any = None  # that of the range that was read, where it is remembered
         # The steps of a recurrent cell have one range, which follows what all of them have seen.
         self.several: list[Any] | None = [] if is_cell(layer) and training else None
         if tap.observes:
-            self.range, self.count = ops.copy(tap.range), ops.copy(tap.count)
-            self.before = self.count
+            self.range = ops.copy(tap.range)
+            self.count = counting.calls(tap.count) if training else 0
             self.growth = ops.exp(ops.copy(tap.growth)) if tap.learned else None
+            self.grid = tap.grid.known() if training and not tap.learned else None
         if tap.key and tap.observes and not training:
             # What the layer takes may be wanted in the scale of what it gives.
             ends = self.range if self.growth is None else self.range * self.growth
@@ -301,6 +310,8 @@ class _RangeUse(Use):
             else:
                 if self.training and tap.observes:
                     self._observe(value)
+                if self.grid is not None and not self.changed:
+                    return self._rounded_as_before(value)
                 ends = self.range if self.growth is None else self.range * self.growth
                 low, high = ends[0], ends[1]
             scale, zero = core.parameters(low, high, tap.bits)
@@ -315,7 +326,8 @@ class _RangeUse(Use):
                 return rounded
             return ops.where(self.range[1] > self.range[0], rounded, value)
         if self.training:
-            rounded = _rounded_in_training(value, scale, zero, tap.bits)
+            ends = _ends_of_grid(scale, zero, tap.bits)
+            rounded = _rounded_in_training(value, scale, *ends, tap.bits)
             if self.several is None or not tap.observes:
                 return rounded
             return ops.where(self.range[1] > self.range[0], rounded, value)
@@ -335,6 +347,16 @@ class _RangeUse(Use):
         # Before anything was observed there is nothing to round to.
         return ops.where(self.range[1] > self.range[0], rounded, value)
 
+    def _rounded_as_before(self, value: Any) -> Any:
+        """In training, on the grid of a range that this step leaves as it is."""
+        scale, zero, low, high = self.grid
+        if self.tap.key:
+            tell(self.tap.key, (scale, zero))
+        rounded = _rounded_in_training(value, scale, low, high, self.tap.bits or 8)
+        if self.several is None:
+            return rounded
+        return ops.where(self.range[1] > self.range[0], rounded, value)
+
     def _observe(self, value: Any) -> None:
         if self.several is None:
             self._follow([ops.stop_gradient(value)])
@@ -343,12 +365,12 @@ class _RangeUse(Use):
 
     def _follow(self, values: list[Any]) -> None:
         tap = self.tap
-        step = self.before // tap.calls_per_step
+        step = self.count // tap.calls_per_step
         due = step < FIRST_STEPS
         if not tap.learned:
-            due = ops.logical_or(due, ops.equal(step % PERIOD, 0))
+            due = counting.either(due, counting.divides(PERIOD, step))
         if tap.freeze is not None:
-            due = ops.logical_and(due, step < tap.freeze)
+            due = counting.both(due, step < tap.freeze)
         current = self.range
 
         def follow() -> Any:
@@ -360,9 +382,10 @@ class _RangeUse(Use):
             average = current + (1.0 - tap.momentum) * (seen - current)
             return ops.where(fresh, seen, average)
 
-        self.range = ops.cond(due, follow, lambda: current)
-        self.count = self.before + 1
-        self.changed = True
+        self.counts = True
+        if due is not False:
+            self.range = counting.choose(due, follow, lambda: current)
+            self.changed = True
 
     def finish(self) -> None:
         """Store range and count."""
@@ -370,13 +393,18 @@ class _RangeUse(Use):
             self._follow(self.several)
         if self.changed:
             self.tap.range.assign(self.range)
-            self.tap.count.assign(self.count)
+        if self.counts:
+            counting.counted(self.tap.count, self.count)
 
 
-def _rounded_in_training(value: Any, scale: Any, zero: Any, bits: int) -> Any:
-    """Rounded; what lies outside of the range gets no gradient."""
+def _ends_of_grid(scale: Any, zero: Any, bits: int) -> tuple[Any, Any]:
+    """The numbers of the smallest and the largest integer."""
     least, most = core.integer_range(bits)
-    low, high = (least - zero) * scale, (most - zero) * scale
+    return (least - zero) * scale, (most - zero) * scale
+
+
+def _rounded_in_training(value: Any, scale: Any, low: Any, high: Any, bits: int) -> Any:
+    """Rounded; what lies outside of the range gets no gradient."""
     if keras.backend.backend() == "tensorflow":  # one fused operator; elsewhere XLA fuses
         return keras.quantizers.fake_quant_with_min_max_vars(value, low, high, num_bits=bits)
     inside = ops.clip(value, low, high)
