@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import itertools
 import math
-import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from litesmith.comparison import figures, pareto
+from litesmith.comparison import drawing, figures, pareto
 from litesmith.comparison.figures import Metric, missing
 from litesmith.comparison.labels import Box, place
 from litesmith.comparison.results import VariantResult
@@ -21,35 +19,7 @@ if TYPE_CHECKING:
 
     from litesmith.comparison.comparison import Comparison
 
-# Colours matplotlib draws with, and the CSS variables of the page that take their place.
-_INK, _MUTED, _GRID = "#010203", "#040506", "#070809"
-_MAIN, _SECOND, _BASE = "#0a0b0c", "#0d0e0f", "#101112"
-_PAGE = "#131415"
-_VARIABLES = {
-    _INK: "--ink",
-    _MUTED: "--muted",
-    _GRID: "--grid",
-    _MAIN: "--main",
-    _SECOND: "--second",
-    _BASE: "--base",
-    _PAGE: "--card",
-}
 _WIDTH = 4.5  # inches: 324 points, which a telephone shows about one to one
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.size": 8.5,
-    "axes.edgecolor": _GRID,
-    "axes.labelcolor": _MUTED,
-    "text.color": _INK,
-    "xtick.color": _GRID,
-    "ytick.color": _GRID,
-    "xtick.labelcolor": _MUTED,
-    "ytick.labelcolor": _MUTED,
-    "grid.color": _GRID,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.parse_math": False,  # a name may have dollar signs in it
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +85,12 @@ def _metric_bars(comparison: Comparison) -> Chart | None:
     start = low - 0.35 * (high - low or 0.05 * high) if cut else min(0.0, low)
     texts = [metric.text(value) for _, value in rows]
     reference = comparison.baseline.metrics.get(metric.name)
-    with _style():
+    with drawing.style():
         figure, axes = _bars_figure(len(rows))
-        colours = [_BASE if one.name == comparison.baseline.name else _MAIN for one, _ in rows]
+        colours = [
+            drawing.BASE if one.name == comparison.baseline.name else drawing.MAIN
+            for one, _ in rows
+        ]
         positions = range(len(rows))
         axes.barh(
             positions,
@@ -132,10 +105,12 @@ def _metric_bars(comparison: Comparison) -> Chart | None:
         for position, value, text in zip(positions, values, texts, strict=True):
             axes.text(max(value, start) + 0.015 * span, position, text, va="center", fontsize=8)
         if not missing(reference):
-            axes.axvline((reference or 0) * scale, color=_MUTED, lw=0.8, ls=(0, (3, 3)), zorder=0)
+            axes.axvline(
+                (reference or 0) * scale, color=drawing.MUTED, lw=0.8, ls=(0, (3, 3)), zorder=0
+            )
         axes.set_xlim(start, top + 0.24 * span)
         _name_rows(axes, [one.name for one, _ in rows])
-        svg = _svg(figure, "metric", f"{metric.title} of every variant")
+        svg = drawing.svg(figure, "metric", f"{metric.title} of every variant")
     caption = "Dashed: the baseline." if not missing(reference) else ""
     if cut:
         at = figures.significant(start, 3) + (" %" if metric.percent else "")
@@ -150,11 +125,11 @@ def _size_bars(comparison: Comparison) -> Chart | None:
     if len(rows) < 2:
         return None
     largest = max(max(size.file, size.zip) for _, size in rows) or 1
-    with _style():
+    with drawing.style():
         figure, axes = _bars_figure(len(rows), legend=True)
         for offset, colour, label, values in (
-            (-0.2, _SECOND, "file", [size.file for _, size in rows]),
-            (0.2, _MAIN, "zipped", [size.zip for _, size in rows]),
+            (-0.2, drawing.SECOND, "file", [size.file for _, size in rows]),
+            (0.2, drawing.MAIN, "zipped", [size.zip for _, size in rows]),
         ):
             positions = [position + offset for position in range(len(rows))]
             axes.barh(positions, values, height=0.36, color=colour, edgecolor="none", label=label)
@@ -177,7 +152,7 @@ def _size_bars(comparison: Comparison) -> Chart | None:
             borderaxespad=0.1,
             handlelength=1.0,
         )
-        svg = _svg(figure, "size", "size of every variant, as a file and zipped")
+        svg = drawing.svg(figure, "size", "size of every variant, as a file and zipped")
     return Chart("Size", "kB is 1,000 bytes; zipped is zlib at level 9.", svg)
 
 
@@ -201,7 +176,7 @@ def _scatter(
     front = comparison.pareto(axis)
     if axis == "size" and max(x for _, x, _ in points) >= 2000:
         points, unit = [(one, x / 1000, y) for one, x, y in points], "MB"
-    with _style():
+    with drawing.style():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(_WIDTH, 3.3))
@@ -214,14 +189,14 @@ def _scatter(
         steps = _front_line(axes, points, front, lower=metric.lower_is_better)
         for one, x, y in points:
             on_front = one.name in front
-            colour = _BASE if one.name == comparison.baseline.name else _MAIN
+            colour = drawing.BASE if one.name == comparison.baseline.name else drawing.MAIN
             axes.scatter(
                 [x],
                 [y],
                 s=30,
                 zorder=3,
                 linewidths=1.3,
-                facecolors=colour if on_front else _PAGE,
+                facecolors=colour if on_front else drawing.PAGE,
                 edgecolors=colour,
             )
         axes.grid(lw=0.5)
@@ -232,7 +207,7 @@ def _scatter(
         axes.set_ylabel(metric.title + (", %" if metric.percent else ""))
         named = [(one.name, x, y, one.name in front) for one, x, y in points]
         _annotate(figure, axes, named, steps)
-        svg = _svg(figure, axis, f"{metric.title} of every variant against its {label}")
+        svg = drawing.svg(figure, axis, f"{metric.title} of every variant against its {label}")
     better = "lower" if metric.lower_is_better else "upper"
     caption = (
         f"Filled: on the Pareto front, beaten by none in both. Best is the {better} left corner."
@@ -253,7 +228,7 @@ def _bars_figure(rows: int, legend: bool = False) -> tuple[Figure, Axes]:
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), [_short(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0, labelcolor=_INK)
+    axes.tick_params(axis="y", length=0, labelcolor=drawing.INK)
     axes.tick_params(axis="x", length=0, labelbottom=False)
     axes.spines["bottom"].set_visible(False)
 
@@ -286,7 +261,7 @@ def _front_line(
     start = axes.get_ylim()[1 if lower else 0]
     xs = [corners[0][0], *(x for x, _ in corners), axes.get_xlim()[1]]
     ys = [start, *(y for _, y in corners), corners[-1][1]]
-    axes.step(xs, ys, where="post", color=_MAIN, lw=1.1, ls=(0, (4, 3)), alpha=0.7, zorder=2)
+    axes.step(xs, ys, where="post", color=drawing.MAIN, lw=1.1, ls=(0, (4, 3)), alpha=0.7, zorder=2)
     between = zip(xs[1:], ys[:-1], strict=True)
     return [
         (xs[0], ys[0]),
@@ -330,7 +305,7 @@ def _annotate(
             (0, 0),
             textcoords="offset points",
             fontsize=7.8,
-            color=_INK if on_front else _MUTED,
+            color=drawing.INK if on_front else drawing.MUTED,
             va="baseline",
             annotation_clip=False,
         )
@@ -356,58 +331,8 @@ def _annotate(
             ends = axes.transData.inverted().transform(
                 [(near[0] * unit, near[1] * unit), (centre[0] * unit, centre[1] * unit)]
             )
-            axes.plot(ends[:, 0], ends[:, 1], color=_MUTED, lw=0.6, zorder=1)
+            axes.plot(ends[:, 0], ends[:, 1], color=drawing.MUTED, lw=0.6, zorder=1)
 
 
 def _short(name: str) -> str:
     return name if len(name) <= 18 else name[:10] + "…" + name[-7:]
-
-
-def _style() -> Any:
-    import matplotlib
-
-    return matplotlib.rc_context(_STYLE)
-
-
-def _svg(figure: Figure, key: str, description: str) -> str:
-    """The figure as an SVG element for a page: no header, no links, colours and font the page's."""
-    import html
-
-    import matplotlib
-
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": key}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r'\s(?:xmlns(?::\w+)?|version)="[^"]*"', "", text)
-    text = text.replace("xlink:href", "href")
-    text = _own_ids(text, key)
-    text = re.sub(r"font-family: [^;\"]*", "font-family: var(--font)", text)
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, f"var({variable})")
-    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
-    assert box is not None
-    head = (
-        f'<svg viewBox="0 0 {box[1]} {box[2]}" role="img" '
-        f'aria-label="{html.escape(description, quote=True)}">'
-    )
-    return head + text[text.index(">") + 1 :].strip()
-
-
-def _own_ids(text: str, key: str) -> str:
-    """Keep the ids that are used, once each, with a prefix: several charts share a page."""
-    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
-    seen: set[str] = set()
-
-    def keep(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in used or name in seen:
-            return ""
-        seen.add(name)
-        return f' id="{key}-{name}"'
-
-    text = re.sub(r'\sid="([^"]*)"', keep, text)
-    return re.sub(r'(href="#|url\(#)', rf"\1{key}-", text)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import atexit
 import dataclasses
 import os
-import sys
 import tempfile
 import threading
-import types
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +22,7 @@ from litesmith.errors import ChildError, ExportError, ModelError
 from litesmith.export import codebooks, edit, flatbuffer, kernels
 from litesmith.export.finite import check_finite
 from litesmith.export.kernels import Kernel
+from litesmith.export.own_classes import main_module, own_classes
 from litesmith.export.specs import TensorSpec, specs
 
 _FILES = (".keras", ".h5", ".hdf5", ".tflite")
@@ -331,7 +330,7 @@ def _in_child(model: Any, allow_select_tf_ops: bool) -> tuple[bytes, tuple[str, 
     from litesmith.data.functions import search_path
     from litesmith.export.interface import Interface
 
-    classes = _own_classes(model)
+    classes = own_classes(model)
     with tempfile.TemporaryDirectory(prefix="litesmith-") as folder:
         path = Path(folder) / "model.keras"
         try:
@@ -349,7 +348,7 @@ def _in_child(model: Any, allow_select_tf_ops: bool) -> tuple[bytes, tuple[str, 
                 "keras_file",
                 path=str(path),
                 classes=classes,
-                main=_main_module(),
+                main=main_module(),
                 search_path=search_path(),
                 allow_select_tf_ops=allow_select_tf_ops,
             )
@@ -364,54 +363,6 @@ def _backend() -> str:
     import keras
 
     return keras.backend.backend()
-
-
-def _own_classes(model: Any) -> list[list[str | None]]:
-    """Module, name and file of each class or function in the model that is not Keras' own.
-
-    Raises:
-        ExportError: one that no other process can import.
-    """
-    from litesmith.export.layers import sublayers
-
-    found: dict[tuple[str, str], None] = {}
-    for layer in sublayers(model):
-        for part in (type(layer), *_own_parts(layer)):
-            module, name = part.__module__, part.__qualname__
-            if module.split(".")[0] == "keras" or name.endswith("<lambda>"):
-                continue
-            interactive = module == "__main__" and _main_module() is None
-            if "<locals>" in name or interactive:
-                raise ExportError(
-                    f"{name} cannot be imported by the converter's process",
-                    fix="move it to the top level of a module that can be imported",
-                )
-            found[module, name] = None
-    return [[module, name, _file_of(module)] for module, name in found]
-
-
-def _file_of(module: str) -> str | None:
-    file = getattr(sys.modules.get(module), "__file__", None)
-    return os.path.abspath(file) if file else None
-
-
-def _own_parts(layer: Any) -> list[Any]:
-    """Functions a layer was given, and classes of initializers, regularizers and constraints."""
-    import keras
-
-    kinds = (keras.Initializer, keras.Regularizer, keras.constraints.Constraint)
-    values = list(vars(layer).values())
-    parts: list[Any] = [type(value) for value in values if isinstance(value, kinds)]
-    return parts + [value for value in values if isinstance(value, types.FunctionType)]
-
-
-def _main_module() -> list[str] | None:
-    main = sys.modules["__main__"]
-    name = getattr(getattr(main, "__spec__", None), "name", None)
-    if name:
-        return ["module", name]
-    file = getattr(main, "__file__", None)
-    return ["path", os.path.abspath(file)] if file and os.path.isfile(file) else None
 
 
 def _line(error: BaseException) -> str:

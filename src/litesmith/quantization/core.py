@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -122,6 +123,21 @@ def parameters(low: Any, high: Any, bits: int) -> tuple[Any, Any]:
     low, high = ops.minimum(low, 0.0), ops.maximum(high, 0.0)
     scale = ops.maximum(high - low, SMALLEST) * (1.0 / (most - least))
     return scale, ops.round(least - low / scale)
+
+
+def span_of_grid(scale: Any, zero: Any, bits: int) -> tuple[Any, Any]:
+    """The numbers of the smallest and the largest integer."""
+    least, most = integer_range(bits)
+    return (least - zero) * scale, (most - zero) * scale
+
+
+def rounded_in_training(value: Any, scale: Any, low: Any, high: Any, bits: int) -> Any:
+    """Rounded; what lies outside of the range gets no gradient."""
+    if keras.backend.backend() == "tensorflow":  # one fused operator; elsewhere XLA fuses
+        return keras.quantizers.fake_quant_with_min_max_vars(value, low, high, num_bits=bits)
+    inside = ops.clip(value, low, high)
+    rounded = ops.round((inside - low) / scale) * scale + low
+    return straight_through(rounded, inside)
 
 
 def parameters_of_constant(value: Any, bits: int) -> tuple[Any, Any]:

@@ -142,7 +142,7 @@ class Range(Tap):
         """Scale, zero point, and the ends of what is not cut, of the range as it is stored."""
         ends = ops.copy(self.range)
         scale, zero = core.parameters(ends[0], ends[1], self.bits or 8)
-        return (scale, zero, *_ends_of_grid(scale, zero, self.bits or 8))
+        return (scale, zero, *core.span_of_grid(scale, zero, self.bits or 8))
 
     def set_range(self, low: float, high: float) -> None:
         """Set the range, from calibration."""
@@ -326,8 +326,8 @@ class _RangeUse(Use):
                 return rounded
             return ops.where(self.range[1] > self.range[0], rounded, value)
         if self.training:
-            ends = _ends_of_grid(scale, zero, tap.bits)
-            rounded = _rounded_in_training(value, scale, *ends, tap.bits)
+            ends = core.span_of_grid(scale, zero, tap.bits)
+            rounded = core.rounded_in_training(value, scale, *ends, tap.bits)
             if self.several is None or not tap.observes:
                 return rounded
             return ops.where(self.range[1] > self.range[0], rounded, value)
@@ -352,7 +352,7 @@ class _RangeUse(Use):
         scale, zero, low, high = self.grid
         if self.tap.key:
             tell(self.tap.key, (scale, zero))
-        rounded = _rounded_in_training(value, scale, low, high, self.tap.bits or 8)
+        rounded = core.rounded_in_training(value, scale, low, high, self.tap.bits or 8)
         if self.several is None:
             return rounded
         return ops.where(self.range[1] > self.range[0], rounded, value)
@@ -395,18 +395,3 @@ class _RangeUse(Use):
             self.tap.range.assign(self.range)
         if self.counts:
             counting.counted(self.tap.count, self.count)
-
-
-def _ends_of_grid(scale: Any, zero: Any, bits: int) -> tuple[Any, Any]:
-    """The numbers of the smallest and the largest integer."""
-    least, most = core.integer_range(bits)
-    return (least - zero) * scale, (most - zero) * scale
-
-
-def _rounded_in_training(value: Any, scale: Any, low: Any, high: Any, bits: int) -> Any:
-    """Rounded; what lies outside of the range gets no gradient."""
-    if keras.backend.backend() == "tensorflow":  # one fused operator; elsewhere XLA fuses
-        return keras.quantizers.fake_quant_with_min_max_vars(value, low, high, num_bits=bits)
-    inside = ops.clip(value, low, high)
-    rounded = ops.round((inside - low) / scale) * scale + low
-    return core.straight_through(rounded, inside)
