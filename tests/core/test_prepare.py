@@ -142,6 +142,17 @@ def test_a_schedule_that_ends_after_training_is_noted_and_strip_warns():
         ls.strip(prepared)
 
 
+@pytest.mark.parametrize("frequency, times", [(100, "once"), (30, "3 times"), (18, ""), (1, "")])
+def test_a_schedule_that_is_gradual_in_name_only_is_noted(frequency, times):
+    model = KINDS["shared layer"].make()
+    schedule = ls.PolynomialDecay(begin_step=10, end_step=100, frequency=frequency)
+    notes = ls.prepare(model, ls.Prune(sparsity=0.8, schedule=schedule), steps=270).report.notes
+    assert len(notes) == bool(times)
+    if times:
+        assert f"between step 10 and 100 masks are made anew {times} only" in notes[0]
+        assert f"frequency={frequency}: with frequency=1 " in notes[0]
+
+
 def test_a_shared_layer_counts_one_step_a_step():
     model = KINDS["shared layer"].make()
     prepared = ls.prepare(model, ls.Prune(sparsity=0.5))

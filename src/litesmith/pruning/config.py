@@ -21,6 +21,8 @@ from litesmith.technique import Plan, Technique
 # Share of a training run in which a schedule laid out by `laid_out` prunes; then the rest of the
 # run recovers.
 PRUNING_SHARE = 0.4
+# With fewer masks than these from begin to end, a schedule cuts too much at once.
+FEWEST_CHANGES = 5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -226,15 +228,31 @@ class Prune(Technique):
             changes["ranking"] = "lamp"
         end = round(PRUNING_SHARE * steps)
         if self.schedule is None and end >= 1:
-            changes["schedule"] = PolynomialDecay(end_step=end, frequency=max(1, end // 50))
+            changes["schedule"] = PolynomialDecay(end_step=end, frequency=_frequency(end))
         return dataclasses.replace(self, **changes) if changes else self
 
     def notes(self, steps: int | None) -> list[str]:
-        """A schedule that ends after training does."""
-        last = self.schedule.last_step if self.schedule else 0
-        if steps is None or last < max(steps, 1):
+        """A schedule that ends after training does; one that is gradual in name only."""
+        if self.schedule is None:
             return []
-        return [
-            f"prune: the schedule reaches {self.sparsity:.0%} at step {last}, "
-            f"but training ends after {steps} steps: shorten it or train longer"
-        ]
+        found = []
+        begin, last = self.schedule.begin_step, self.schedule.last_step
+        every = self.schedule.frequency
+        if steps is not None and last >= max(steps, 1):
+            found.append(
+                f"prune: the schedule reaches {self.sparsity:.0%} at step {last}, "
+                f"but training ends after {steps} steps: shorten it or train longer"
+            )
+        changes = -(-(last - begin) // every)
+        if 0 < changes < FEWEST_CHANGES and every > 1:
+            times = f"{changes} times" if changes > 1 else "once"
+            found.append(
+                f"prune: between step {begin} and {last} masks are made anew {times} only, since "
+                f"frequency={every}: with frequency={_frequency(last - begin)} it is gradual"
+            )
+        return found
+
+
+def _frequency(steps: int) -> int:
+    """Steps from one mask to the next, with which a ramp of so many is smooth."""
+    return max(1, steps // 50)
