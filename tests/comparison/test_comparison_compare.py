@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import random
 
@@ -58,6 +59,24 @@ def test_measurements_of_one_name_become_one_row():
     assert a.metrics == {"accuracy": 0.9} and a.agreement == 0.99 and a.artifact == "x/a.tflite"
     assert a.latency_ms.p50 == 0.02 and a.size.zip == 1000 and a.memory.arena == 10
     assert found.variants[1].metrics == {"accuracy": 0.8}
+
+
+@pytest.mark.parametrize("beside", ["its manifest", "another file's", "none", "damaged"])
+def test_how_a_file_was_made_is_read_from_the_manifest_beside_it(beside, tmp_path):
+    file = tmp_path / "small.tflite"
+    file.write_bytes(b"a file")
+    manifest = {
+        "sha256": hashlib.sha256(b"a file" if beside == "its manifest" else b"other").hexdigest(),
+        "recipe": {"version": 1, "techniques": [{"technique": "prune", "sparsity": 0.8}]},
+        "quantize": "int8",
+    }
+    if beside != "none":
+        text = "{" if beside == "damaged" else json.dumps(manifest)
+        (tmp_path / "small.tflite.json").write_text(text)
+    found = compare([Evaluation("small", {"accuracy": 0.9}, source=str(file))]).baseline
+    known = beside == "its manifest"
+    assert found.recipe == ([{"technique": "prune", "sparsity": 0.8}] if known else [])
+    assert found.quantize == ("int8" if known else "")
 
 
 def test_a_study_and_a_measurement_are_put_together():

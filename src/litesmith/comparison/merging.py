@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from litesmith.comparison.results import StudyResult, VariantResult
@@ -83,7 +86,7 @@ def _row(item: Any) -> VariantResult:
         "name": str(name),
         "artifact": None if source is None else str(source),
         "quantize": "",  # not known from a measurement
-    }
+    } | _made_how(source)
     if hasattr(item, "latency_ms"):
         for field in ("latency_ms", "load_ms", "memory", "size"):
             fields[field] = _plain(getattr(item, field, None))
@@ -98,6 +101,24 @@ def _row(item: Any) -> VariantResult:
     else:
         raise _wrong(item)
     return VariantResult(**{key: value for key, value in fields.items() if value is not None})
+
+
+def _made_how(source: Any) -> dict[str, Any]:
+    """Recipe and preset of a `.tflite`, from the manifest that `export` left beside it."""
+    if source is None or not str(source).endswith(".tflite"):
+        return {}
+    file = Path(str(source))
+    try:
+        manifest = json.loads(Path(f"{file}.json").read_bytes())
+        if manifest["sha256"] != hashlib.sha256(file.read_bytes()).hexdigest():
+            return {}
+        recipe = manifest["recipe"]
+        made: dict[str, Any] = {"recipe": recipe["techniques"] if recipe else []}
+        if isinstance(manifest["quantize"], str):
+            made["quantize"] = manifest["quantize"]
+        return made
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}  # there is none, or it is somebody else's file
 
 
 def _joined(first: VariantResult, second: VariantResult) -> VariantResult:
