@@ -116,7 +116,7 @@ def export(
             expected="calibration data",
             received="none",
             fix="pass calibration= (some 200 samples of the training data); a model trained with "
-            "Quantize needs none, stripped or not",
+            "Quantize needs none, unless it is trained on after it was stripped",
         )
     source = convert(model, allow_select_tf_ops=allow_select_tf_ops)
     ranges: Calibration | None = None

@@ -22,7 +22,7 @@ from litesmith.technique import Plan, Technique
 # run recovers.
 PRUNING_SHARE = 0.4
 # With fewer masks than these from begin to end, a schedule cuts too much at once.
-FEWEST_CHANGES = 5
+FEWEST_CHANGES = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
