@@ -30,7 +30,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import bad_input_cases  # noqa: E402
+from benchmarks import bad_input_cases, bad_input_files  # noqa: E402
 from benchmarks.bad_input_cases import Case  # noqa: E402
 
 # How an error line must look.
@@ -164,7 +164,7 @@ def main() -> int:
     folder = output / "files"
     folder.mkdir(parents=True)
     began, held = time.perf_counter(), in_shared_memory()
-    bad_input_cases.make(folder)
+    bad_input_files.make(folder)
     cases = [case for case in bad_input_cases.cases(folder) if options.k in case.name]
     if any(case.disk for case in cases) and not can_mount(folder):
         print("skipped: full disks, since this user may not mount one")

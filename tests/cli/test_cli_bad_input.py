@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 import pytest
-from benchmarks import bad_input, bad_input_cases
+from benchmarks import bad_input, bad_input_cases, bad_input_files
 
 import litesmith as ls
 from litesmith.cli import run
@@ -21,7 +21,7 @@ from litesmith.study import Study
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bad")
-    bad_input_cases.make(folder)
+    bad_input_files.make(folder)
     return folder
 
 
@@ -113,7 +113,7 @@ GOOD = np.zeros((4, 6, 6, 1), np.float32)
     ],
 )
 def test_in_python(call, tmp_path):
-    model = bad_input_cases.network()
+    model = bad_input_files.network()
     with pytest.raises(InputError) as caught:
         call(model, tmp_path)
     assert re.fullmatch(r".*expected .+, received .+; .+", str(caught.value))
@@ -122,7 +122,7 @@ def test_in_python(call, tmp_path):
 
 @pytest.mark.every_backend
 def test_a_model_in_hand_with_a_weight_that_is_not_finite(tmp_path):
-    model = bad_input_cases.network()
+    model = bad_input_files.network()
     head = model.get_layer("head").bias
     head.assign([0.0, np.nan, 0.0])
     labels = np.zeros(4, int)

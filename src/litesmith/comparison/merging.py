@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from litesmith import files
 from litesmith.comparison.results import StudyResult, VariantResult
 from litesmith.errors import DataError
 
@@ -103,22 +104,30 @@ def _row(item: Any) -> VariantResult:
     return VariantResult(**{key: value for key, value in fields.items() if value is not None})
 
 
+class _Techniques(BaseModel):
+    techniques: list[dict[str, Any]] = []
+
+
+class _MadeHow(BaseModel):
+    """What a manifest of `export` tells of recipe and preset."""
+
+    sha256: str
+    quantize: Any = ""
+    recipe: _Techniques | None = None
+
+
 def _made_how(source: Any) -> dict[str, Any]:
     """Recipe and preset of a `.tflite`, from the manifest that `export` left beside it."""
     if source is None or not str(source).endswith(".tflite"):
         return {}
-    file = Path(str(source))
     try:
-        manifest = json.loads(Path(f"{file}.json").read_bytes())
-        if manifest["sha256"] != hashlib.sha256(file.read_bytes()).hexdigest():
+        told = _MadeHow.model_validate_json(Path(f"{source}.json").read_bytes())
+        if told.sha256 != files.sha256(str(source)):
             return {}
-        recipe = manifest["recipe"]
-        made: dict[str, Any] = {"recipe": recipe["techniques"] if recipe else []}
-        if isinstance(manifest["quantize"], str):
-            made["quantize"] = manifest["quantize"]
-        return made
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError):
         return {}  # there is none, or it is somebody else's file
+    preset = told.quantize if isinstance(told.quantize, str) else ""
+    return {"recipe": told.recipe.techniques if told.recipe else [], "quantize": preset}
 
 
 def _joined(first: VariantResult, second: VariantResult) -> VariantResult:

@@ -299,23 +299,25 @@ class _RangeUse(Use):
     def _rounded(self, value: Any) -> Any:
         tap = self.tap
         assert tap.bits is not None
+        span: Sequence[Any] = ()
         if tap.source:
             shared = told(tap.source)
             if shared is None:
                 return value
             scale, zero = shared
         else:
-            if tap.low is not None:
-                low, high = ops.convert_to_tensor(tap.low), ops.convert_to_tensor(tap.high)
+            if self.training and tap.observes:
+                self._observe(value)
+            if self.grid is not None and not self.changed:
+                scale, zero, *span = self.grid
             else:
-                if self.training and tap.observes:
-                    self._observe(value)
-                if self.grid is not None and not self.changed:
-                    return self._rounded_as_before(value)
-                ends = self.range if self.growth is None else self.range * self.growth
-                low, high = ends[0], ends[1]
-            scale, zero = core.parameters(low, high, tap.bits)
-            scale, zero = ops.stop_gradient(scale), ops.stop_gradient(zero)
+                if tap.low is not None:
+                    low, high = ops.convert_to_tensor(tap.low), ops.convert_to_tensor(tap.high)
+                else:
+                    ends = self.range if self.growth is None else self.range * self.growth
+                    low, high = ends[0], ends[1]
+                scale, zero = core.parameters(low, high, tap.bits)
+                scale, zero = ops.stop_gradient(scale), ops.stop_gradient(zero)
             if tap.key:
                 tell(tap.key, (scale, zero))
         if self.training and tap.observes and tap.learned:
@@ -326,8 +328,8 @@ class _RangeUse(Use):
                 return rounded
             return ops.where(self.range[1] > self.range[0], rounded, value)
         if self.training:
-            ends = core.span_of_grid(scale, zero, tap.bits)
-            rounded = core.rounded_in_training(value, scale, *ends, tap.bits)
+            low, high = span or core.span_of_grid(scale, zero, tap.bits)
+            rounded = core.rounded_in_training(value, scale, low, high, tap.bits)
             if self.several is None or not tap.observes:
                 return rounded
             return ops.where(self.range[1] > self.range[0], rounded, value)
@@ -345,16 +347,6 @@ class _RangeUse(Use):
         if not tap.observes:
             return rounded
         # Before anything was observed there is nothing to round to.
-        return ops.where(self.range[1] > self.range[0], rounded, value)
-
-    def _rounded_as_before(self, value: Any) -> Any:
-        """In training, on the grid of a range that this step leaves as it is."""
-        scale, zero, low, high = self.grid
-        if self.tap.key:
-            tell(self.tap.key, (scale, zero))
-        rounded = core.rounded_in_training(value, scale, low, high, self.tap.bits or 8)
-        if self.several is None:
-            return rounded
         return ops.where(self.range[1] > self.range[0], rounded, value)
 
     def _observe(self, value: Any) -> None:
